@@ -1,0 +1,1 @@
+//! The town API: what `sandboxd town` and the town object say to each other (spec/town.md 2.2, 5).

@@ -1,0 +1,1 @@
+//! tRPC over HTTP: inputs, outputs, errors (spec/session.md 2).

@@ -1,0 +1,2 @@
+//! The container side of Holdfast.
+fn main() {}
