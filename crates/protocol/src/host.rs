@@ -3,18 +3,23 @@
 //! | Method, path | Body | Answer |
 //! | --- | --- | --- |
 //! | `GET /health` | – | 200 `{"healthy":true}` |
-//! | `GET /containers/{name}` | – | 200 [`Container`]; 404 if it never ran |
+//! | `GET /containers/{name}` | – | 200 [`Container`]; 404 if it never ran on this host process, or was deleted |
 //! | `PUT /containers/{name}` | [`Start`] | 201 [`Container`]; 200 with the running one if it runs already |
 //! | `POST /containers/{name}/signal` | [`Signal`] | 202; 409 if it does not run |
 //! | `DELETE /containers/{name}` | – | 200: killed, its disk gone |
 //! | any `/containers/{name}/ports/{port}/{path}` | forwarded | what the container answers, WebSockets included; 502 if it does not |
 //!
-//! Every call but `/health` carries `Authorization: Bearer <HOLDFAST_HOST_TOKEN>`. Errors are [`crate::sandbox::ApiError`].
+//! Every call but `/health` and the forwarded ones carries `Authorization: Bearer <HOLDFAST_HOST_TOKEN>`. A forwarded call carries
+//! the same token as [`FORWARD_TOKEN_HEADER`], which the host takes off, so that `Authorization` reaches the container
+//! untouched. Errors are [`crate::sandbox::ApiError`]. The whole contract is docs/host-api.md.
 
 use crate::sandbox::Secret;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::BTreeMap;
+
+/// Carries the host's token on forwarded calls.
+pub const FORWARD_TOKEN_HEADER: &str = "x-holdfast-host-token";
 
 /// What a container does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

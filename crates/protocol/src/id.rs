@@ -67,6 +67,8 @@ identifiers! {
     BranchName: is_branch, "Invalid branch name: 1 to 255 of a-z A-Z 0-9 . _ - /, as git allows";
     /// One run of an agent: `exc_` and a ULID.
     ExecutionId: |s| has_form(s, "exc_", 26, is_crockford), "Invalid execution ID format";
+    /// One process of a container, named by itself (spec/town.md 5.9).
+    InstanceId: is_slug, "Invalid instance id: 1 to 128 letters, digits, '-', '_' or '.'";
     /// The agent server's session: `ses_`, 12 hex digits, 14 base-62 digits (spec/session.md 3.8).
     KiloSessionId: |s| has_form(s, "ses_", 26, |c| c.is_ascii_alphanumeric()), "Invalid Kilo session ID format";
     /// A user's message: `msg_` and 26 more (spec/session.md 2.4).

@@ -1,1 +1,138 @@
-//! TODO
+//! The rules of `CloudAgentSession`: one agent session of one user.
+//!
+//! One way in, [`Session::receive`]: one transaction, an `Err` undoes all of it. One way out, a [`Turn`]: outputs that the shell performs after the
+//! write, and the time of the next alarm. No clock, no randomness, no I/O: time, entropy and what only the runtime knows are arguments.
+//!
+//! | Module | What it owns |
+//! | --- | --- |
+//! | [`message`] | inputs, outputs, effects: the whole surface |
+//! | `register` | from `prepareSession` to a directory entry, deletion |
+//! | `work` | preparation and start: what is asked of the container, and its progress |
+//! | `execution` | executions: begin, run, end, exactly once |
+//! | `ingest` | the wrapper's socket: handshake, frames, disconnects |
+//! | [`stream`] | viewers: filters, replay, `connected` |
+//! | `deadline` | the table of deadlines that the alarm follows |
+//! | `view` | `getSession` |
+//! | `store` | the rows |
+//! | [`limits`] | every number |
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod deadline;
+mod execution;
+mod ingest;
+pub mod limits;
+pub mod message;
+mod register;
+mod store;
+pub mod stream;
+#[cfg(test)]
+mod tests;
+mod view;
+mod work;
+
+pub use store::MIGRATIONS;
+pub use view::sandbox_id;
+
+use crate::limits::Limits;
+use crate::message::Call;
+use crate::message::Effect;
+use crate::message::Facts;
+use crate::message::Input;
+use crate::message::Output;
+use crate::message::Turn;
+use database::Database;
+use database::DatabaseError;
+use object_core::entropy::Entropy;
+use object_core::event_log::EventLog;
+use object_core::nearest;
+use object_core::owed::Owed;
+
+/// What the object is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where containers reach the Worker: `http(s)://host`, without a slash at the end.
+    pub worker_url: String,
+    /// Every number.
+    pub limits: Limits,
+}
+
+/// One session. Holds nothing that its tables do not.
+pub struct Session {
+    config: Config,
+    log: EventLog,
+}
+
+impl Session {
+    /// A session over tables that [`MIGRATIONS`] made.
+    pub fn new(config: Config) -> Self {
+        Self { config, log: EventLog::default() }
+    }
+
+    /// Takes one input. What comes back is to be performed after the write; on `Err` nothing happened.
+    pub fn receive(
+        &mut self,
+        db: &dyn Database,
+        now: i64,
+        facts: &Facts,
+        entropy: &mut Entropy,
+        input: Input,
+    ) -> Result<Turn, DatabaseError> {
+        let Self { config, log } = self;
+        let result = database::transaction(db, || {
+            let mut step = Step { db, now, facts, entropy, config, log, outputs: Vec::new() };
+            step.take(input)?;
+            let alarm = step.next_deadline()?;
+            Ok(Turn { outputs: step.outputs, alarm })
+        });
+        if result.is_err() {
+            self.log.forget();
+        }
+        result
+    }
+}
+
+/// One turn in the making. The modules of this crate each add the methods of their subject.
+struct Step<'a> {
+    db: &'a dyn Database,
+    now: i64,
+    facts: &'a Facts,
+    entropy: &'a mut Entropy,
+    config: &'a Config,
+    log: &'a mut EventLog,
+    outputs: Vec<Output>,
+}
+
+impl Step<'_> {
+    fn take(&mut self, input: Input) -> Result<(), DatabaseError> {
+        match input {
+            Input::Call { reply, call } => match call {
+                Call::Delete => self.delete(reply),
+                Call::Initiate => self.initiate(reply),
+                Call::Interrupt => self.interrupt(reply),
+                Call::Register(registration) => self.register(reply, *registration),
+                Call::Send(message) => self.send_message(reply, *message),
+                Call::View => self.view(reply),
+            },
+            Input::IngestClosed { execution, code, reason } => self.ingest_closed(&execution, code, &reason),
+            Input::IngestFrame { execution, text } => self.ingest_frame(&execution, &text),
+            Input::IngestOpen(open) => self.ingest_open(&open),
+            Input::Outcome { key, outcome } => self.outcome(&key, outcome),
+            Input::Progress { reply, token, progress } => self.progress(reply, &token, &progress),
+            Input::Tick => self.tick(),
+            Input::Woke => self.woke(),
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), DatabaseError> {
+        self.expire()?;
+        let limits = &self.config.limits;
+        for debt in Owed::<Effect>::take_due(self.db, self.now, |effect, attempt| limits.retry_after_ms(effect, attempt))? {
+            self.outputs.push(Output::Perform { key: debt.key, effect: debt.effect });
+        }
+        Ok(())
+    }
+
+    fn next_deadline(&self) -> Result<Option<i64>, DatabaseError> {
+        Ok(nearest([Owed::<Effect>::next_retry(self.db)?, self.execution_deadline()?, self.work_deadline()?]))
+    }
+}

@@ -1,0 +1,167 @@
+//! Effects that must happen.
+//!
+//! An effect (tell the directory, start the work, call back …) is first a row: what is owed, since when, how often it was tried, when it
+//! is tried again. The shell performs it with a timeout shorter than the retry and reports the outcome as an input. After a crash the next
+//! tick finds the row and tries again, so an effect must be safe to repeat. Nothing owed lives only in memory.
+
+use crate::ReplyTo;
+use database::Database;
+use database::DatabaseError;
+use database::Row;
+use database::execute;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::marker::PhantomData;
+
+/// The table, for the migrations of the object that uses it.
+pub const OWED_TABLE: &str = "CREATE TABLE owed (
+    key TEXT PRIMARY KEY, effect TEXT NOT NULL, since INTEGER NOT NULL, attempt INTEGER NOT NULL, retry_at INTEGER NOT NULL, reply_to INTEGER
+) WITHOUT ROWID";
+
+/// What one object owes. `E` is its kinds of effects.
+pub struct Owed<E>(PhantomData<E>);
+
+/// A row of what is owed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Debt<E> {
+    /// Unique among what the object owes at one time.
+    pub key: String,
+    /// What is to be done.
+    pub effect: E,
+    /// When it came to be owed.
+    pub since: i64,
+    /// How often it was tried.
+    pub attempt: i64,
+    /// Who waits for it.
+    pub reply_to: Option<ReplyTo>,
+}
+
+impl<E: Serialize + DeserializeOwned> Owed<E> {
+    /// Owes `effect` from now on, to be performed at the next tick. Replaces what was owed under the same key.
+    pub fn owe(db: &dyn Database, now: i64, key: &str, effect: &E, reply_to: Option<ReplyTo>) -> Result<(), DatabaseError> {
+        let json = serde_json::to_string(effect).map_err(|error| DatabaseError::Sql(error.to_string()))?;
+        execute(
+            db,
+            "INSERT OR REPLACE INTO owed (key, effect, since, attempt, retry_at, reply_to) VALUES (?, ?, ?, 0, ?, ?)",
+            &[key.into(), json.into(), now.into(), now.into(), reply_to.map(|r| r.0).into()],
+        )
+    }
+
+    /// Takes what is due for one more try. `retry_after` says in how many milliseconds the next try would follow.
+    pub fn take_due(
+        db: &dyn Database,
+        now: i64,
+        retry_after: impl Fn(&E, i64) -> i64,
+    ) -> Result<Vec<Debt<E>>, DatabaseError> {
+        let rows = db.query(
+            "SELECT key, effect, since, attempt, reply_to FROM owed WHERE retry_at <= ? ORDER BY since, key",
+            &[now.into()],
+        )?;
+        let mut due = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut debt: Debt<E> = read(row)?;
+            debt.attempt = debt.attempt.saturating_add(1);
+            let retry_at = now.saturating_add(retry_after(&debt.effect, debt.attempt));
+            execute(
+                db,
+                "UPDATE owed SET attempt = ?, retry_at = ? WHERE key = ?",
+                &[debt.attempt.into(), retry_at.into(), debt.key.as_str().into()],
+            )?;
+            due.push(debt);
+        }
+        Ok(due)
+    }
+
+    /// Takes one debt for a try now, whether due or not: for a caller that waits.
+    pub fn take_now(db: &dyn Database, now: i64, key: &str, retry_after_ms: i64) -> Result<Option<Debt<E>>, DatabaseError> {
+        let Some(mut debt) = Self::find(db, key)? else { return Ok(None) };
+        debt.attempt = debt.attempt.saturating_add(1);
+        execute(
+            db,
+            "UPDATE owed SET attempt = ?, retry_at = ? WHERE key = ?",
+            &[debt.attempt.into(), now.saturating_add(retry_after_ms).into(), key.into()],
+        )?;
+        Ok(Some(debt))
+    }
+
+    /// The debt under `key`.
+    pub fn find(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
+        db.query("SELECT key, effect, since, attempt, reply_to FROM owed WHERE key = ?", &[key.into()])?
+            .first()
+            .map(read)
+            .transpose()
+    }
+
+    /// Ends a debt: it happened, or it never will. Returns it if it was still there.
+    pub fn settle(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
+        db.query("DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to", &[key.into()])?
+            .first()
+            .map(read)
+            .transpose()
+    }
+
+    /// Moves the next try.
+    pub fn retry_at(db: &dyn Database, key: &str, at: i64) -> Result<(), DatabaseError> {
+        execute(db, "UPDATE owed SET retry_at = ? WHERE key = ?", &[at.into(), key.into()])
+    }
+
+    /// When the next debt is due.
+    pub fn next_retry(db: &dyn Database) -> Result<Option<i64>, DatabaseError> {
+        db.query("SELECT MIN(retry_at) FROM owed", &[])?.first().map_or(Ok(None), |row| row.get(0))
+    }
+}
+
+fn read<E: DeserializeOwned>(row: &Row) -> Result<Debt<E>, DatabaseError> {
+    let effect: String = row.get(1)?;
+    Ok(Debt {
+        key: row.get(0)?,
+        effect: serde_json::from_str(&effect).map_err(|error| DatabaseError::Sql(format!("owed effect: {error}")))?,
+        since: row.get(2)?,
+        attempt: row.get(3)?,
+        reply_to: row.get::<Option<i64>>(4)?.map(ReplyTo),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use database::NativeDatabase;
+
+    fn owed() -> (NativeDatabase, fn(&String, i64) -> i64) {
+        let db = NativeDatabase::in_memory().unwrap();
+        execute(&db, OWED_TABLE, &[]).unwrap();
+        (db, |_, attempt| attempt * 100)
+    }
+
+    #[test]
+    fn a_debt_is_tried_again_until_it_is_settled() {
+        let (db, backoff) = owed();
+        Owed::owe(&db, 10, "k", &"effect".to_owned(), Some(ReplyTo(5))).unwrap();
+        assert_eq!(Owed::<String>::next_retry(&db).unwrap(), Some(10));
+        let first = Owed::take_due(&db, 10, backoff).unwrap();
+        assert_eq!((first[0].attempt, first[0].reply_to), (1, Some(ReplyTo(5))));
+        assert!(Owed::take_due(&db, 109, backoff).unwrap().is_empty());
+        assert_eq!(Owed::take_due(&db, 110, backoff).unwrap()[0].attempt, 2);
+        assert_eq!(Owed::<String>::next_retry(&db).unwrap(), Some(310));
+        assert!(Owed::<String>::settle(&db, "k").unwrap().is_some());
+        assert!(Owed::<String>::settle(&db, "k").unwrap().is_none());
+        assert_eq!(Owed::<String>::next_retry(&db).unwrap(), None);
+    }
+
+    #[test]
+    fn a_waiting_caller_does_not_wait_for_the_tick() {
+        let (db, backoff) = owed();
+        Owed::owe(&db, 10, "k", &"effect".to_owned(), None).unwrap();
+        assert_eq!(Owed::<String>::take_now(&db, 10, "k", 50).unwrap().unwrap().attempt, 1);
+        assert!(Owed::take_due(&db, 59, backoff).unwrap().is_empty());
+        assert_eq!(Owed::take_due(&db, 60, backoff).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn the_stored_form_is_pinned() {
+        let (db, _) = owed();
+        Owed::owe(&db, 10, "k", &"effect".to_owned(), Some(ReplyTo(5))).unwrap();
+        let row = &db.query("SELECT key, effect, since, attempt, retry_at, reply_to FROM owed", &[]).unwrap()[0];
+        assert_eq!(row.0, ["k".into(), "\"effect\"".into(), 10.into(), 0.into(), 10.into(), 5.into()]);
+    }
+}

@@ -1,1 +1,0 @@
-//! tRPC over HTTP: inputs, outputs, errors (spec/session.md 2).

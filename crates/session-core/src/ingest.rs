@@ -1,0 +1,263 @@
+//! The wrapper's socket: handshake, frames, disconnects (spec/session.md 5, design 3).
+//!
+//! A frame is one transaction: all of its events are stored and then acknowledged, or none is. The grace decides the state, never the log: within
+//! the drain window a wrapper whose execution has ended may still deliver, and lifecycle frames then change nothing.
+
+use crate::Step;
+use crate::message::IngestOpen;
+use crate::message::Output;
+use crate::message::Proof;
+use crate::store;
+use crate::store::ExecutionRow;
+use crate::store::Status;
+use database::DatabaseError;
+use database::execute;
+use object_core::entropy::constant_time_eq;
+use object_core::entropy::sha256_hex;
+use object_core::event_log::NewEvent;
+use object_core::time::parse_iso8601;
+use protocol::event::EventClass;
+use protocol::event::KILOCODE;
+use protocol::event::event_class;
+use protocol::id::ExecutionId;
+use protocol::ingest::CLOSE_GAP;
+use protocol::ingest::Command;
+use protocol::ingest::FrameError;
+use protocol::ingest::IngestEvent;
+use protocol::ingest::parse_frame;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::json;
+use std::borrow::Cow;
+
+impl Step<'_> {
+    pub fn ingest_open(&mut self, open: &IngestOpen) -> Result<(), DatabaseError> {
+        let Some(execution) = store::execution(self.db, &open.execution)? else {
+            self.refuse(404, "Execution not found");
+            return Ok(());
+        };
+        if let Err((status, message)) = self.admit(&execution, open) {
+            self.refuse(status, message);
+            return Ok(());
+        }
+        let last_seq = self.log.last_seq(self.db, open.execution.as_str())?.unsigned_abs();
+        let mut commands = vec![Command::Resume { last_seq }];
+        if execution.status.is_terminal() || execution.interrupted {
+            commands.push(Command::Kill { signal: None });
+        }
+        if !execution.status.is_terminal() {
+            let status = if execution.status == Status::Pending { Status::Running } else { execution.status };
+            execute(
+                self.db,
+                "UPDATE execution SET status = ?, heartbeat_at = ?, disconnected_at = NULL WHERE id = ?",
+                &[status.as_str().into(), self.now.into(), open.execution.as_str().into()],
+            )?;
+        }
+        self.outputs.push(Output::AcceptIngest { execution: open.execution.clone(), commands });
+        if execution.disconnected_at.is_some() {
+            self.broadcast(Some(open.execution.as_str()), "wrapper_reconnected", self.now, 0, "{}")?;
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, status: u16, message: &str) {
+        self.outputs.push(Output::Refuse { status, message: message.to_owned() });
+    }
+
+    fn admit(&self, execution: &ExecutionRow, open: &IngestOpen) -> Result<(), (u16, &'static str)> {
+        if let Proof::Secret(secret) = &open.proof
+            && !constant_time_eq(&sha256_hex(secret), &execution.ingest_hash)
+        {
+            return Err((401, "Invalid executionId"));
+        }
+        let current = execution.generation;
+        if open.generation.is_some_and(|generation| generation < current) {
+            return Err((409, "Stale wrapper generation"));
+        }
+        let drained = execution
+            .completed_at
+            .is_some_and(|at| at.saturating_add(self.config.limits.ingest_drain_ms) <= self.now);
+        if execution.status.is_terminal() && (drained || open.generation != Some(current)) {
+            return Err((409, "Execution not active"));
+        }
+        Ok(())
+    }
+
+    pub fn ingest_frame(&mut self, id: &ExecutionId, text: &str) -> Result<(), DatabaseError> {
+        let Some(execution) = store::execution(self.db, id)? else {
+            self.answer_error("WS_INTERNAL_ERROR", "Unknown execution");
+            return Ok(());
+        };
+        let events = match parse_frame(text) {
+            Ok(events) => events,
+            Err(error) => {
+                self.answer_frame_error(error);
+                return Ok(());
+            }
+        };
+        let last_seq = self.log.last_seq(self.db, id.as_str())?;
+        let Ok(new_last) = follow(last_seq, &events) else {
+            self.outputs.push(Output::Close { code: CLOSE_GAP, reason: format!("Gap after seq {last_seq}") });
+            return Ok(());
+        };
+        for event in &events {
+            let known = event.seq.is_some_and(|seq| i64::try_from(seq).unwrap_or(i64::MAX) <= last_seq);
+            if !known {
+                self.take_event(id, event)?;
+            }
+        }
+        self.note_activity(&execution, &events)?;
+        if let Some(seq) = new_last {
+            self.outputs.push(Output::Answer(Command::Ack { seq: seq.unsigned_abs() }));
+        }
+        Ok(())
+    }
+
+    fn take_event(&mut self, id: &ExecutionId, event: &IngestEvent) -> Result<(), DatabaseError> {
+        let kind = event.stream_event_type.as_ref();
+        let data = event.data();
+        let class = event_class(kind, data);
+        let at = event.timestamp.as_deref().and_then(parse_iso8601).unwrap_or(self.now);
+        let seq = event.seq.and_then(|seq| i64::try_from(seq).ok()).filter(|_| class.is_stored());
+        let new = NewEvent { execution: id.as_str(), seq, kind, at, data: data.get() };
+        let event_id = self.log.append(self.db, &class, new)?.unwrap_or(0);
+        self.broadcast(Some(id.as_str()), kind, at, event_id, data.get())?;
+        match (kind, class) {
+            (KILOCODE, EventClass::Volatile) => self.note_question(id, data.get()),
+            (KILOCODE, _) => Ok(()),
+            (_, EventClass::Log) => self.lifecycle(id, kind, data.get()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lifecycle frames, spec/session.md 5.2. For an execution that has ended they change nothing.
+    fn lifecycle(&mut self, id: &ExecutionId, kind: &str, data: &str) -> Result<(), DatabaseError> {
+        let data: Value = serde_json::from_str(data).unwrap_or_default();
+        let text = |name: &str| data.get(name).and_then(Value::as_str);
+        match kind {
+            "complete" if data.get("exitCode").is_some_and(Value::is_number) => {
+                if self.end_execution(id, Status::Completed, None)? {
+                    if let Some(branch) = text("currentBranch") {
+                        execute(self.db, "UPDATE session SET branch = ?", &[branch.into()])?;
+                    }
+                    self.broadcast_cloud_status(id.as_str(), "ready", None, None)?;
+                }
+            }
+            "error" if data.get("fatal") == Some(&json!(true)) => {
+                let error = text("error").or(text("message")).unwrap_or("Fatal error").to_owned();
+                if self.end_execution(id, Status::Failed, Some(&error))? {
+                    self.broadcast_cloud_status(id.as_str(), "error", None, Some(&error))?;
+                }
+            }
+            "interrupted" => {
+                let reason = text("reason").unwrap_or("User interrupted");
+                self.end_execution(id, Status::Interrupted, Some(reason))?;
+            }
+            "autocommit_started" => {
+                self.broadcast_cloud_status(id.as_str(), "finalizing", Some("committing"), Some("Committing changes..."))?;
+            }
+            "autocommit_completed" => self.broadcast_cloud_status(id.as_str(), "ready", None, None)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A pending question or permission suspends the hung deadline: the agent waits for a person (design 6).
+    fn note_question(&mut self, id: &ExecutionId, data: &str) -> Result<(), DatabaseError> {
+        #[derive(Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            event: Option<Cow<'a, str>>,
+        }
+        let name = serde_json::from_str::<Named>(data).ok().and_then(|named| named.event).unwrap_or_default();
+        let waiting = match name.as_ref() {
+            "question.asked" | "permission.asked" => true,
+            "question.replied" | "question.rejected" | "permission.replied" => false,
+            _ => return Ok(()),
+        };
+        execute(
+            self.db,
+            "UPDATE execution SET waiting = ?1, event_at = ?2 WHERE id = ?3 AND waiting <> ?1",
+            &[waiting.into(), self.now.into(), id.as_str().into()],
+        )
+    }
+
+    /// Every frame is a sign of life; every event but a heartbeat is activity. Written at most once in 30 s.
+    fn note_activity(&mut self, execution: &ExecutionRow, events: &[IngestEvent]) -> Result<(), DatabaseError> {
+        let due = |last: Option<i64>| {
+            last.is_none_or(|at| at.saturating_add(self.config.limits.activity_interval_ms) <= self.now)
+        };
+        let active = events.iter().any(|event| event.stream_event_type != "heartbeat");
+        let event_at = if active && due(execution.event_at) { Some(self.now) } else { None };
+        if event_at.is_none() && !due(execution.heartbeat_at) {
+            return Ok(());
+        }
+        execute(
+            self.db,
+            "UPDATE execution SET heartbeat_at = ?, event_at = COALESCE(?, event_at) WHERE id = ? AND completed_at IS NULL",
+            &[self.now.into(), event_at.into(), execution.id.as_str().into()],
+        )
+    }
+
+    fn answer_error(&mut self, code: &str, message: &str) {
+        let command = Command::Error { code: code.to_owned(), message: message.to_owned() };
+        self.outputs.push(Output::Answer(command));
+    }
+
+    fn answer_frame_error(&mut self, error: FrameError) {
+        match error {
+            FrameError::MissingType => self.answer_error("WS_PROTOCOL_ERROR", "Missing streamEventType field"),
+            FrameError::Malformed(words) => self.answer_error("WS_INTERNAL_ERROR", &words),
+            FrameError::EventCount(count) => {
+                self.answer_error("WS_PROTOCOL_ERROR", &format!("A frame holds 1 to 500 events, not {count}"));
+            }
+            FrameError::TooLarge(bytes) => {
+                self.answer_error("WS_PROTOCOL_ERROR", &format!("A frame is at most 1048576 bytes, not {bytes}"));
+            }
+        }
+    }
+
+    pub fn ingest_closed(&mut self, id: &ExecutionId, code: u16, reason: &str) -> Result<(), DatabaseError> {
+        if self.facts.ingest.iter().any(|open| open == id.as_str()) {
+            return Ok(());
+        }
+        self.begin_grace(id, Some(code), reason)
+    }
+
+    /// A kill or a deploy sends no close event: a running execution without a socket enters its grace.
+    pub fn woke(&mut self) -> Result<(), DatabaseError> {
+        match store::active_execution(self.db)? {
+            Some(row)
+                if row.status == Status::Running && !self.facts.ingest.iter().any(|open| open == row.id.as_str()) =>
+            {
+                self.begin_grace(&row.id, None, "Connection lost while the object was away")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_grace(&mut self, id: &ExecutionId, code: Option<u16>, reason: &str) -> Result<(), DatabaseError> {
+        execute(
+            self.db,
+            "UPDATE execution SET disconnected_at = ?, close_code = ?, close_reason = ?
+             WHERE id = ? AND completed_at IS NULL AND disconnected_at IS NULL AND id = (SELECT active FROM session)",
+            &[self.now.into(), code.map(i64::from).into(), reason.into(), id.as_str().into()],
+        )
+    }
+}
+
+/// Checks that the numbered events of a frame continue the log. Returns the last number to acknowledge, if the frame held any; `Err` is a gap.
+fn follow(last_seq: i64, events: &[IngestEvent]) -> Result<Option<i64>, ()> {
+    let mut next = last_seq.saturating_add(1);
+    let mut numbered = false;
+    for seq in events.iter().filter_map(|event| event.seq) {
+        let seq = i64::try_from(seq).map_err(|_| ())?;
+        numbered = true;
+        if seq == next {
+            next = next.saturating_add(1);
+        } else if seq > next {
+            return Err(());
+        }
+    }
+    Ok(numbered.then_some(next.saturating_sub(1)))
+}

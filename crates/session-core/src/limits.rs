@@ -1,0 +1,94 @@
+//! Every number of a session, with its unit in its name, its reason and its origin.
+
+use crate::message::Effect;
+use object_core::time::MINUTE;
+use object_core::time::SECOND;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// The limits. Its `Default` is production; an override is JSON with the same names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How long a disconnected wrapper may take to come back before its execution fails (spec/session.md 4.3).
+    pub disconnect_grace_ms: i64,
+    /// From the agent's taking the prompt to the first ingest connection (spec/session.md 14, `PENDING_START_TIMEOUT_MS`).
+    pub pending_start_ms: i64,
+    /// Without a heartbeat, which come every 20 s (spec/session.md 14, `STALE_THRESHOLD_MS` as deployed).
+    pub stale_ms: i64,
+    /// Without any event but heartbeats (spec/session.md 4.1, 5). A pending question suspends it.
+    pub hung_ms: i64,
+    /// The longest execution (spec/session.md 4.1, 6).
+    pub max_runtime_ms: i64,
+    /// The longest preparation or start, from being owed to its outcome: below the platform's 15 min for one alarm (spec/session.md 4.5).
+    pub work_ms: i64,
+    /// How often a container is asked for the state of accepted work, in case its report was lost or it was.
+    pub work_ask_ms: i64,
+    /// The first pause after an effect failed; it doubles up to `retry_max_ms`.
+    pub retry_ms: i64,
+    /// The longest pause between two tries.
+    pub retry_max_ms: i64,
+    /// How often a directory entry is tried before the session is given up.
+    pub directory_attempts: i64,
+    /// Heartbeats and activity are written at most this often (spec/session.md 5.2): rows are money.
+    pub activity_interval_ms: i64,
+    /// How long after its end an execution's wrapper may still deliver stored events (design 3, `INGEST_DRAIN_WINDOW_MS`).
+    pub ingest_drain_ms: i64,
+    /// A replay round, in bytes of data (spec/session.md 6.3).
+    pub replay_round_bytes: i64,
+    /// What one connection replays, before the client has to resume (design 3).
+    pub replay_connection_bytes: i64,
+    /// Heartbeats younger than this are healthy (spec/session.md 2.9).
+    pub healthy_ms: i64,
+    /// A run without a heartbeat yet is healthy for this long (spec/session.md 2.9).
+    pub startup_grace_ms: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            disconnect_grace_ms: 10 * SECOND,
+            pending_start_ms: 3 * MINUTE,
+            stale_ms: 10 * MINUTE,
+            hung_ms: 5 * MINUTE,
+            max_runtime_ms: 30 * MINUTE,
+            work_ms: 12 * MINUTE,
+            work_ask_ms: 30 * SECOND,
+            retry_ms: 2 * SECOND,
+            retry_max_ms: MINUTE,
+            directory_attempts: 5,
+            activity_interval_ms: 30 * SECOND,
+            ingest_drain_ms: 10 * MINUTE,
+            replay_round_bytes: 1 << 20,
+            replay_connection_bytes: 32 << 20,
+            healthy_ms: MINUTE,
+            startup_grace_ms: 2 * MINUTE,
+        }
+    }
+}
+
+impl Limits {
+    /// How long to wait for news of a try before the next one. Longer than the shell's own timeout on the effect, which is
+    /// [`Effect::timeout_ms`].
+    pub fn retry_after_ms(&self, effect: &Effect, attempt: i64) -> i64 {
+        effect.timeout_ms().saturating_add(self.backoff_ms(attempt))
+    }
+
+    /// The pause after failure number `attempt`.
+    pub fn backoff_ms(&self, attempt: i64) -> i64 {
+        let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(16);
+        self.retry_ms.saturating_mul(1_i64.checked_shl(doublings).unwrap_or(1)).min(self.retry_max_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pause_doubles_up_to_its_bound() {
+        let limits = Limits::default();
+        let pauses: Vec<_> = [1, 2, 3, 6, 60].map(|n| limits.backoff_ms(n)).into();
+        assert_eq!(pauses, [2_000, 4_000, 8_000, 60_000, 60_000]);
+    }
+}

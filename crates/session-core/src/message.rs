@@ -1,0 +1,195 @@
+//! The whole surface of a session: what goes in, what comes out, what is owed.
+
+use object_core::ReplyTo;
+use object_core::directory::Entry;
+use protocol::id::ExecutionId;
+use protocol::id::KiloSessionId;
+use protocol::id::SandboxId;
+use protocol::id::SessionId;
+use protocol::id::UserId;
+use protocol::ingest::Command;
+use protocol::sandbox::Progress;
+use protocol::sandbox::Work;
+use protocol::trpc::Ack;
+use protocol::trpc::Interrupted;
+use protocol::trpc::Prepared;
+use protocol::trpc::PrepareSession;
+use protocol::trpc::SendMessage;
+use protocol::trpc::SessionView;
+use protocol::trpc::TrpcError;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// What only the runtime knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The executions whose ingest sockets are open, one entry each.
+    pub ingest: Vec<String>,
+}
+
+/// Something happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A front end asks.
+    Call { reply: ReplyTo, call: Call },
+    /// An ingest socket closed. It is no longer in [`Facts::ingest`].
+    IngestClosed { execution: ExecutionId, code: u16, reason: String },
+    /// A text frame arrived on an ingest socket.
+    IngestFrame { execution: ExecutionId, text: String },
+    /// A wrapper wants to connect.
+    IngestOpen(IngestOpen),
+    /// What became of an effect.
+    Outcome { key: String, outcome: Outcome },
+    /// The container reports on its work.
+    Progress { reply: ReplyTo, token: String, progress: Progress },
+    /// The alarm.
+    Tick,
+    /// The first input after construction.
+    Woke,
+}
+
+/// A front end's question. Travels between the Worker and the object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case")]
+pub enum Call {
+    Delete,
+    Initiate,
+    Interrupt,
+    Register(Box<Registration>),
+    Send(Box<SendMessage>),
+    View,
+}
+
+/// A new session.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registration {
+    pub user: UserId,
+    pub session: SessionId,
+    pub kilo_session: KiloSessionId,
+    pub sandbox: SandboxId,
+    pub input: PrepareSession,
+}
+
+/// The answer to a [`Call`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Ack(Ack),
+    Deleted(Deleted),
+    Interrupted(Interrupted),
+    Prepared(Prepared),
+    View(Box<SessionView>),
+    /// To [`Input::Progress`].
+    Noted {},
+}
+
+/// `deleteSession`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    pub success: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A wrapper's handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestOpen {
+    pub execution: ExecutionId,
+    /// Absent with upstream's wrapper.
+    pub generation: Option<i64>,
+    pub proof: Proof,
+}
+
+/// How a wrapper shows that it may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// The execution's ingest secret.
+    Secret(String),
+    /// The user's own token, already checked by the Worker (upstream's form).
+    UserToken,
+}
+
+/// What the shell is to do, in order, after the write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Accept the ingest socket of the handshake that is being answered, close the others of its execution, and send these.
+    AcceptIngest { execution: ExecutionId, commands: Vec<Command> },
+    /// Send to the socket whose frame is being answered.
+    Answer(Command),
+    /// Send to every viewer whose filter matches.
+    Broadcast(Broadcast),
+    /// Close the socket whose frame is being answered.
+    Close { code: u16, reason: String },
+    /// Perform an effect and report its [`Outcome`] under `key`.
+    Perform { key: String, effect: Effect },
+    /// Refuse the handshake that is being answered.
+    Refuse { status: u16, message: String },
+    /// Answer a caller who waits.
+    Reply { to: ReplyTo, result: Result<Answer, TrpcError> },
+    /// Send to the ingest sockets of an execution.
+    ToIngest { execution: ExecutionId, command: Command },
+}
+
+/// One event on its way to the viewers: serialised once, whatever their number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broadcast {
+    /// For the filters.
+    pub execution: Option<String>,
+    /// For the filters.
+    pub kind: String,
+    /// For the filters.
+    pub at: i64,
+    /// The frame.
+    pub text: String,
+}
+
+/// An effect that is owed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "effect", rename_all = "snake_case")]
+pub enum Effect {
+    /// Stop the agent's turn.
+    Abort { sandbox: SandboxId, session: SessionId },
+    /// Put the session into its owner's directory.
+    DirectoryAdd { owner: String, entry: Entry },
+    /// Take it out again.
+    DirectoryRemove { owner: String, session: SessionId },
+    /// Give back the container's lease.
+    Release { sandbox: SandboxId, execution: ExecutionId },
+    /// End the session's agent server, if its container runs.
+    Stop { sandbox: SandboxId, session: SessionId },
+    /// Have the container do this. A turn's execution holds a lease on the container.
+    Work { sandbox: SandboxId, work: Box<Work> },
+}
+
+impl Effect {
+    /// How long the shell may take. The next try comes later than this.
+    pub fn timeout_ms(&self) -> i64 {
+        match self {
+            // The container may have to be started first.
+            Effect::Work { .. } => 25_000,
+            _ => 10_000,
+        }
+    }
+}
+
+/// What became of an effect.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is so now.
+    Done,
+    /// Unknown, or not now: try again.
+    Failed { code: String, message: String },
+    /// To [`Effect::Work`]: where that attempt stands.
+    Progress(Progress),
+    /// Never, this way.
+    Refused { code: String, message: String },
+}
+
+/// What one input led to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn {
+    /// To be performed in order.
+    pub outputs: Vec<Output>,
+    /// When [`Input::Tick`] is due next; None: not before something else happens.
+    pub alarm: Option<i64>,
+}

@@ -1,0 +1,170 @@
+//! From `prepareSession` to a directory entry, and back out again (spec/session.md 7.2).
+//!
+//! A session is registered, its directory entry is owed, and only when that is confirmed is the caller answered and the preparation owed:
+//! whoever holds the answer can fetch a stream ticket at once. A registration that cannot be completed is undone whole.
+
+use crate::Step;
+use crate::message::Answer;
+use crate::message::Deleted;
+use crate::message::Effect;
+use crate::message::Outcome;
+use crate::message::Output;
+use crate::message::Registration;
+use crate::store;
+use crate::store::SessionRow;
+use database::DatabaseError;
+use object_core::ReplyTo;
+use object_core::directory::Entry;
+use object_core::owed::Owed;
+use object_core::time::iso8601;
+use protocol::trpc::Code;
+use protocol::trpc::Prepared;
+use protocol::trpc::TrpcError;
+
+/// The key under which the directory entry is owed.
+pub const DIRECTORY: &str = "directory";
+/// The key under which the end of the agent server is owed.
+pub const STOP: &str = "stop";
+
+impl Step<'_> {
+    pub fn reply(&mut self, to: ReplyTo, result: Result<Answer, TrpcError>) {
+        self.outputs.push(Output::Reply { to, result });
+    }
+
+    pub fn reply_if(&mut self, to: Option<ReplyTo>, result: Result<Answer, TrpcError>) {
+        if let Some(to) = to {
+            self.reply(to, result);
+        }
+    }
+
+    pub fn register(&mut self, reply: ReplyTo, new: Registration) -> Result<(), DatabaseError> {
+        if store::session(self.db)?.is_some() || store::tombstone(self.db)?.is_some() {
+            self.reply(reply, Err(TrpcError::new(Code::Conflict, "Session already registered")));
+            return Ok(());
+        }
+        let row = SessionRow {
+            user: new.user,
+            id: new.session,
+            kilo_session: new.kilo_session,
+            sandbox: new.sandbox,
+            input: new.input,
+            created_at: self.now,
+            changed_at: self.now,
+            prepared_at: None,
+            initiated_at: None,
+            branch: None,
+            active: None,
+        };
+        store::save_session(self.db, &row)?;
+        let entry = Entry {
+            cloud_agent_session_id: row.id.to_string(),
+            kilo_session_id: row.kilo_session.to_string(),
+            title: format!("New session - {}", iso8601(self.now)),
+            created_on_platform: row.input.created_on_platform.clone(),
+            organization_id: row.input.organization_id.clone(),
+            created_at: self.now,
+        };
+        self.owe_now(DIRECTORY, Effect::DirectoryAdd { owner: row.owner(), entry }, Some(reply))
+    }
+
+    /// Owes an effect and performs it in this turn, because a caller waits or nothing else would.
+    pub fn owe_now(&mut self, key: &str, effect: Effect, reply: Option<ReplyTo>) -> Result<(), DatabaseError> {
+        Owed::owe(self.db, self.now, key, &effect, reply)?;
+        let retry_after_ms = self.config.limits.retry_after_ms(&effect, 1);
+        if let Some(debt) = Owed::<Effect>::take_now(self.db, self.now, key, retry_after_ms)? {
+            self.outputs.push(Output::Perform { key: debt.key, effect: debt.effect });
+        }
+        Ok(())
+    }
+
+    /// Owes an effect for the next tick, which is due at once.
+    pub fn owe(&mut self, key: &str, effect: &Effect) -> Result<(), DatabaseError> {
+        Owed::owe(self.db, self.now, key, effect, None)
+    }
+
+    /// News of an effect. What is no longer owed is no longer of interest.
+    pub fn outcome(&mut self, key: &str, outcome: Outcome) -> Result<(), DatabaseError> {
+        let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return Ok(()) };
+        match (debt.effect, outcome) {
+            (Effect::Work { work, .. }, outcome) => self.work_outcome(work.attempt, debt.attempt, outcome),
+            (Effect::Abort { .. }, outcome) => self.abort_outcome(key, debt.attempt, outcome),
+            (Effect::DirectoryAdd { .. }, Outcome::Done | Outcome::Progress(_)) => self.listed(),
+            (Effect::DirectoryAdd { .. }, Outcome::Refused { message, .. }) => self.unlist(&message),
+            (Effect::DirectoryAdd { .. }, Outcome::Failed { message, .. }) => {
+                if debt.attempt < self.config.limits.directory_attempts {
+                    self.retry(key, debt.attempt)
+                } else {
+                    self.unlist(&message)
+                }
+            }
+            (_, Outcome::Failed { .. }) => self.retry(key, debt.attempt),
+            // Refused means that there is nothing left to release, stop or remove.
+            (_, _) => Owed::<Effect>::settle(self.db, key).map(drop),
+        }
+    }
+
+    /// Tries again after a pause that grows with the number of failures.
+    pub fn retry(&mut self, key: &str, attempt: i64) -> Result<(), DatabaseError> {
+        Owed::<Effect>::retry_at(self.db, key, self.now.saturating_add(self.config.limits.backoff_ms(attempt)))
+    }
+
+    /// The directory has the entry: answer, and owe the preparation.
+    fn listed(&mut self) -> Result<(), DatabaseError> {
+        let reply = Owed::<Effect>::settle(self.db, DIRECTORY)?.and_then(|debt| debt.reply_to);
+        let Some(session) = store::session(self.db)? else { return Ok(()) };
+        let waits_for_work = if session.input.auto_initiate {
+            self.reply_if(reply, Ok(prepared(&session)));
+            None
+        } else {
+            reply
+        };
+        self.owe_work(&session, None, waits_for_work)
+    }
+
+    /// The directory will not have it. Whether an earlier try got through is unknown, so the removal is owed.
+    fn unlist(&mut self, message: &str) -> Result<(), DatabaseError> {
+        let reply = Owed::<Effect>::settle(self.db, DIRECTORY)?.and_then(|debt| debt.reply_to);
+        if let Some(session) = store::session(self.db)? {
+            self.forget_session(&session)?;
+        }
+        let error = TrpcError::new(Code::InternalServerError, format!("Failed to create session record: {message}"));
+        self.reply_if(reply, Err(error));
+        Ok(())
+    }
+
+    pub fn delete(&mut self, reply: ReplyTo) -> Result<(), DatabaseError> {
+        let message = match store::session(self.db)? {
+            Some(session) => {
+                self.forget_session(&session)?;
+                None
+            }
+            None => Some("Session not found or already deleted".to_owned()),
+        };
+        store::wipe(self.db)?;
+        self.log.forget();
+        self.reply(reply, Ok(Answer::Deleted(Deleted { success: true, message })));
+        Ok(())
+    }
+
+    /// Ends everything of this session that is elsewhere, and its own row.
+    pub fn forget_session(&mut self, session: &SessionRow) -> Result<(), DatabaseError> {
+        if let Some(active) = &session.active {
+            self.owe_release(session, active)?;
+        }
+        database::execute(self.db, "DELETE FROM owed WHERE key IN ('work', 'directory')", &[])?;
+        database::execute(self.db, "DELETE FROM session", &[])?;
+        self.owe(
+            DIRECTORY,
+            &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() },
+        )?;
+        self.owe(STOP, &Effect::Stop { sandbox: session.sandbox.clone(), session: session.id.clone() })
+    }
+}
+
+/// The answer to `prepareSession`.
+pub fn prepared(session: &SessionRow) -> Answer {
+    Answer::Prepared(Prepared {
+        cloud_agent_session_id: session.id.to_string(),
+        kilo_session_id: session.kilo_session.to_string(),
+    })
+}

@@ -1,0 +1,280 @@
+//! Preparation and start: what is asked of the container, and what it reports (design 4, "Work is asked for, not driven").
+//!
+//! Both are one owed effect, `Work`, with an attempt number of its own. The container answers at once and reports steps at least once
+//! each; asking again with the same attempt answers where it stands, or begins anew in a container that lost its disk. So a lost report, a lost container and
+//! a crash of this object are all healed by the same thing: the row is still there, and is asked for again.
+
+use crate::Step;
+use crate::message::Answer;
+use crate::message::Effect;
+use crate::message::Outcome;
+use crate::register::prepared;
+use crate::store;
+use crate::store::ExecutionRow;
+use crate::store::SessionRow;
+use crate::store::Status;
+use crate::store::WorkRow;
+use database::DatabaseError;
+use database::execute;
+use object_core::ReplyTo;
+use object_core::entropy::constant_time_eq;
+use object_core::entropy::sha256_hex;
+use object_core::owed::Owed;
+use protocol::id::ExecutionId;
+use protocol::sandbox;
+use protocol::sandbox::Progress;
+use protocol::sandbox::ReportTo;
+use protocol::sandbox::Secret;
+use protocol::sandbox::TurnPlan;
+use protocol::sandbox::Work;
+use protocol::sandbox::WorkspacePlan;
+use protocol::trpc::Code;
+use protocol::trpc::TrpcError;
+
+/// The key under which work is owed: one piece at a time.
+pub const WORK: &str = "work";
+
+/// A failed piece of work.
+struct Failure {
+    code: String,
+    message: String,
+    retryable: bool,
+}
+
+impl Step<'_> {
+    /// Owes the next attempt: a preparation, or with `turn` the start of an execution.
+    pub fn owe_work(
+        &mut self,
+        session: &SessionRow,
+        turn: Option<TurnPlan>,
+        reply: Option<ReplyTo>,
+    ) -> Result<(), DatabaseError> {
+        // Whose events the steps are: `prep_<session>` while the session comes up by itself, else the execution.
+        let source = match &turn {
+            Some(turn) if reply.is_some() => turn.execution_id.to_string(),
+            _ => format!("prep_{}", session.id),
+        };
+        let attempt = store::work(self.db)?.map_or(1, |work| work.attempt.saturating_add(1));
+        let token = self.entropy.secret();
+        execute(
+            self.db,
+            "INSERT INTO work (attempt, execution, source, since, token_hash, n, ended) VALUES (?, ?, ?, ?, ?, 0, 0)",
+            &[
+                attempt.into(),
+                turn.as_ref().map(|turn| turn.execution_id.as_str()).into(),
+                source.into(),
+                self.now.into(),
+                sha256_hex(&token).into(),
+            ],
+        )?;
+        let url = self.session_url(session, "progress");
+        let work = Work {
+            attempt: attempt.unsigned_abs(),
+            workspace: workspace(session),
+            turn,
+            report: ReportTo { url, token: Secret(token) },
+        };
+        Owed::owe(self.db, self.now, WORK, &Effect::Work { sandbox: session.sandbox.clone(), work: Box::new(work) }, reply)
+    }
+
+    /// A URL of the Worker that belongs to this session.
+    pub fn session_url(&self, session: &SessionRow, last: &str) -> String {
+        format!("{}/sessions/{}/{}/{last}", self.config.worker_url, percent_encode(session.user.as_str()), session.id)
+    }
+
+    /// What became of asking for `attempt`.
+    pub fn work_outcome(&mut self, attempt: u64, tries: i64, outcome: Outcome) -> Result<(), DatabaseError> {
+        let Some(work) = store::work(self.db)?.filter(|work| work.attempt.unsigned_abs() == attempt) else {
+            return Ok(());
+        };
+        match outcome {
+            Outcome::Progress(progress) => {
+                Owed::<Effect>::retry_at(self.db, WORK, self.now.saturating_add(self.config.limits.work_ask_ms))?;
+                self.advance(work, &progress)
+            }
+            Outcome::Refused { code, message } => self.work_failed(work, Failure { code, message, retryable: false }),
+            Outcome::Failed { .. } => self.retry(WORK, tries),
+            Outcome::Done => Ok(()),
+        }
+    }
+
+    /// A report of the container, at least once each. The answer tells it whether anybody still wants to know.
+    pub fn progress(&mut self, reply: ReplyTo, token: &str, progress: &Progress) -> Result<(), DatabaseError> {
+        let hash = sha256_hex(token);
+        let known = store::work(self.db)?.filter(|work| work.attempt.unsigned_abs() == progress.attempt);
+        let Some(work) = known else {
+            self.reply(reply, Err(TrpcError::new(Code::Conflict, "Stale attempt: a newer one, or none, is under way")));
+            return Ok(());
+        };
+        if !constant_time_eq(&work.token_hash, &hash) {
+            self.reply(reply, Err(TrpcError::new(Code::Unauthorized, "Invalid report token")));
+            return Ok(());
+        }
+        self.reply(reply, Ok(Answer::Noted {}));
+        self.advance(work, progress)
+    }
+
+    fn advance(&mut self, mut work: WorkRow, progress: &Progress) -> Result<(), DatabaseError> {
+        let n = i64::try_from(progress.n).unwrap_or(i64::MAX);
+        if work.ended || n <= work.n {
+            return Ok(());
+        }
+        work.n = n;
+        match &progress.outcome {
+            None => {
+                self.save_step(&work, progress.step, &progress.message, false)?;
+                self.broadcast_preparing(&work.source, progress.step, &progress.message, None)
+            }
+            Some(sandbox::Outcome::Done { branch, .. }) => self.work_done(work, branch),
+            Some(sandbox::Outcome::Failed { code, message, retryable }) => self.work_failed(
+                work,
+                Failure { code: code.clone(), message: message.clone(), retryable: *retryable },
+            ),
+        }
+    }
+
+    fn save_step(&self, work: &WorkRow, step: sandbox::Step, message: &str, ended: bool) -> Result<(), DatabaseError> {
+        execute(
+            self.db,
+            "UPDATE work SET n = ?, step = ?, message = ?, ended = ? WHERE attempt = ?",
+            &[work.n.into(), step.as_str().into(), message.into(), ended.into(), work.attempt.into()],
+        )
+    }
+
+    fn work_done(&mut self, work: WorkRow, branch: &str) -> Result<(), DatabaseError> {
+        let Some(mut session) = store::session(self.db)? else { return Ok(()) };
+        let reply = Owed::<Effect>::settle(self.db, WORK)?.and_then(|debt| debt.reply_to);
+        self.save_step(&work, sandbox::Step::Ready, READY, true)?;
+        session.branch = Some(branch.to_owned());
+        session.changed_at = self.now;
+        if let Some(execution) = &work.execution {
+            store::save_session(self.db, &session)?;
+            self.execution_accepted(&session, execution, reply)?;
+            return self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, Some(branch));
+        }
+        session.prepared_at = Some(self.now);
+        store::save_session(self.db, &session)?;
+        if session.input.auto_initiate {
+            // `ready` unlocks the front end's input: it waits for the start (spec/session.md 4.4, 12).
+            return self.begin_first_turn(session, None);
+        }
+        self.reply_if(reply, Ok(prepared(&session)));
+        self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, Some(branch))
+    }
+
+    fn work_failed(&mut self, work: WorkRow, failure: Failure) -> Result<(), DatabaseError> {
+        let Some(session) = store::session(self.db)? else { return Ok(()) };
+        let reply = Owed::<Effect>::settle(self.db, WORK)?.and_then(|debt| debt.reply_to);
+        self.save_step(&work, sandbox::Step::Failed, &failure.message, true)?;
+        let mut message = failure.message.clone();
+        match &work.execution {
+            Some(execution) => {
+                self.take_back_initiation(execution)?;
+                self.fail_execution(execution, Status::Failed, &failure.message, "error", None)?;
+                if work.source.starts_with("prep_") {
+                    message = format!("Auto-initiate failed: {message}");
+                }
+            }
+            None => {
+                self.forget_session(&session)?;
+                execute(
+                    self.db,
+                    "INSERT OR REPLACE INTO tombstone (one, at, message) VALUES (1, ?, ?)",
+                    &[self.now.into(), failure.message.as_str().into()],
+                )?;
+            }
+        }
+        // Only now, when the state is consistent: a front end reacts at once (spec/session.md 7.3).
+        self.broadcast_preparing_of(&session.id, &work.source, sandbox::Step::Failed, &message, None)?;
+        self.reply_if(reply, Err(start_error(failure)));
+        Ok(())
+    }
+
+    /// The bound of a preparation or start, whatever happens.
+    pub fn expire_work(&mut self) -> Result<(), DatabaseError> {
+        let deadline = self.work_deadline()?;
+        match store::work(self.db)? {
+            Some(work) if deadline.is_some_and(|at| at <= self.now) => {
+                let failure = Failure {
+                    code: "WORKSPACE_SETUP_FAILED".into(),
+                    message: "Preparation took too long".into(),
+                    retryable: true,
+                };
+                self.work_failed(work, failure)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When the work under way is given up.
+    pub fn work_deadline(&self) -> Result<Option<i64>, DatabaseError> {
+        let under_way = Owed::<Effect>::find(self.db, WORK)?;
+        Ok(under_way.map(|debt| debt.since.saturating_add(self.config.limits.work_ms)))
+    }
+
+}
+
+/// The message of the step `ready` (spec/session.md 7.3).
+const READY: &str = "Session ready";
+
+fn start_error(failure: Failure) -> TrpcError {
+    if failure.retryable {
+        TrpcError::retryable(&failure.code, failure.message)
+    } else {
+        TrpcError { error: Some(failure.code), ..TrpcError::new(Code::InternalServerError, failure.message) }
+    }
+}
+
+fn workspace(session: &SessionRow) -> WorkspacePlan {
+    let input = &session.input;
+    WorkspacePlan {
+        session_id: session.id.clone(),
+        kilo_session_id: session.kilo_session.clone(),
+        git_url: input.git.url.clone(),
+        git_token: input.git.token.clone(),
+        upstream_branch: input.upstream_branch.clone(),
+        shallow: input.shallow,
+        setup_commands: input.setup_commands.clone(),
+        env: input.env_vars.clone(),
+        mcp_servers: input.mcp_servers.clone(),
+        append_system_prompt: input.append_system_prompt.clone(),
+    }
+}
+
+/// What `encodeURIComponent` leaves alone stays; everything else becomes `%XX`.
+pub fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+/// The plan of a turn, and the secret of which only the hash is kept.
+pub fn turn_plan(
+    step: &mut Step<'_>,
+    session: &SessionRow,
+    execution: &ExecutionRow,
+    secret: String,
+    prompt: crate::execution::Prompt,
+) -> TurnPlan {
+    let socket = step.session_url(session, "ingest").replacen("http", "ws", 1);
+    TurnPlan {
+        execution_id: execution.id.clone(),
+        message_id: prompt.message_id,
+        prompt: prompt.text,
+        agent: prompt.mode.agent().to_owned(),
+        model: prompt.model,
+        variant: prompt.variant,
+        auto_commit: prompt.auto_commit,
+        condense_on_complete: prompt.condense_on_complete,
+        ingest_url: format!("{socket}?executionId={}&generation={}", execution.id, execution.generation),
+        ingest_secret: Secret(secret),
+    }
+}
+
+/// The execution that the work under way starts, if it does.
+pub fn starting(work: Option<WorkRow>) -> Option<ExecutionId> {
+    work.filter(|work| !work.ended).and_then(|work| work.execution)
+}
