@@ -1,1 +1,77 @@
-//! The Worker.
+//! The Worker: routes, guards, one thin shell per Durable Object.
+//!
+//! | Module | What it owns |
+//! | --- | --- |
+//! | [`route`] | the whole HTTP surface, as one table |
+//! | [`auth`] | tokens and keys |
+//! | [`config`] | what the deployment sets |
+//! | `object` | what every shell shares: alarm, waiting callers, timeouts |
+//! | [`sql`] | workerd's SQL storage behind the port of the cores |
+//! | `session` | `CloudAgentSession` |
+//! | `container` | `SandboxDO`, `TownContainerDO`, and the container runtimes |
+//! | `user`, `agent` | `UserDO`, `AgentDO` |
+//! | `trpc` | the session family of routes |
+//! | `http` | bodies with a bound, answers |
+//!
+//! No rule lives here: a shell turns events into inputs of a core and performs its outputs.
+
+mod agent;
+pub mod auth;
+pub mod config;
+mod container;
+mod http;
+mod log;
+mod object;
+pub mod route;
+mod session;
+pub mod sql;
+mod trpc;
+mod user;
+
+use crate::config::Config;
+use crate::route::Refusal;
+use crate::route::Route;
+use worker::Context;
+use worker::Env;
+use worker::Request;
+use worker::Response;
+use worker::event;
+
+#[event(fetch)]
+async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    let config = Config::from_env(&env);
+    let (method, path) = (request.method().to_string(), request.path());
+    let answer = match Route::parse(&method, &path) {
+        Err(refusal) => refuse(&path, refusal),
+        Ok(route) => dispatch(route, request, &env, &config).await,
+    };
+    answer.or_else(|error| {
+        log::error("unhandled", &[("path", &path), ("error", &error.to_string())]);
+        http::json(500, &http::Plain { error: "Internal server error" })
+    })
+}
+
+async fn dispatch(route: Route, request: Request, env: &Env, config: &Config) -> worker::Result<Response> {
+    match route {
+        Route::ContainerExited { kind, name, instance } => {
+            container::exited(request, env, config, kind, &name, &instance).await
+        }
+        Route::Health => http::json(200, &http::Health::now()),
+        Route::Ingest { user, session } => session::routes::ingest(request, env, config, &user, &session).await,
+        Route::NotBuilt => http::json(501, &http::Plain { error: "Not implemented yet" }),
+        Route::Progress { user, session } => session::routes::progress(request, env, &user, &session).await,
+        Route::Stream => session::routes::stream(request, env, config).await,
+        Route::StreamTicket => trpc::ticket::issue(request, env, config).await,
+        Route::Trpc(procedure) => trpc::call(procedure, request, env, config).await,
+    }
+}
+
+/// Each family has its own error shape.
+fn refuse(path: &str, refusal: Refusal) -> worker::Result<Response> {
+    match (refusal, path.strip_prefix("/trpc/")) {
+        (refusal, Some(procedure)) => trpc::refuse(procedure, refusal),
+        (Refusal::NotFound, None) => http::json(404, &http::Plain { error: "Not found" }),
+        (Refusal::MethodNotAllowed, None) => http::json(405, &http::Plain { error: "Method not allowed" }),
+        (Refusal::BadUserId, None) => Ok(Response::error("Invalid userId encoding", 400)?),
+    }
+}

@@ -1,0 +1,89 @@
+//! What the deployment sets: variables and secrets. A missing one is missed where it is used, not at the start.
+
+use session_core::limits::Limits;
+use worker::Env;
+
+/// The settings of this deployment.
+pub struct Config {
+    /// Signs and verifies user tokens and stream tickets.
+    pub nextauth_secret: Option<String>,
+    /// Shared with the deployment's own back end.
+    pub internal_api_secret: Option<String>,
+    /// Signs and verifies container and agent tokens of towns.
+    pub gastown_jwt_secret: Option<String>,
+    /// Where containers reach this Worker, without a slash at the end.
+    pub worker_url: String,
+    /// The local container host, if containers run there.
+    pub host: Option<Host>,
+    /// The model that agents use, handed to containers.
+    pub model: Vec<(&'static str, String)>,
+    /// Origins that may open streams from a browser; empty means any.
+    pub allowed_origins: Vec<String>,
+    /// Whether `file://` and `http://127.0.0.1` are admitted as git and callback URLs.
+    pub allow_loopback: bool,
+    /// The numbers of a session.
+    pub limits: Limits,
+}
+
+/// A `sandboxd host`.
+#[derive(Clone)]
+pub struct Host {
+    pub url: String,
+    pub token: String,
+}
+
+impl Config {
+    /// Reads the environment.
+    pub fn from_env(env: &Env) -> Self {
+        Self::read(|name| env.var(name).ok().map(|value| value.to_string()).filter(|value| !value.is_empty()))
+    }
+
+    fn read(var: impl Fn(&str) -> Option<String>) -> Self {
+        let production = var("ENVIRONMENT").as_deref() == Some("production");
+        // Overrides are for tests and demonstrations: production has one set of numbers.
+        let limits = var("HOLDFAST_LIMITS").filter(|_| !production).and_then(|json| serde_json::from_str(&json).ok());
+        let host = var("HOLDFAST_HOST_URL").zip(var("HOLDFAST_HOST_TOKEN")).map(|(url, token)| Host { url, token });
+        Self {
+            nextauth_secret: var("NEXTAUTH_SECRET"),
+            internal_api_secret: var("INTERNAL_API_SECRET"),
+            gastown_jwt_secret: var("GASTOWN_JWT_SECRET"),
+            worker_url: var("WORKER_URL").unwrap_or_else(|| "http://localhost:8788".into()).trim_end_matches('/').to_owned(),
+            host: host.filter(|_| !production),
+            model: ["HOLDFAST_MODEL_BASE_URL", "HOLDFAST_MODEL_API_KEY", "HOLDFAST_MODEL"]
+                .into_iter()
+                .filter_map(|name| Some((name, var(name)?)))
+                .collect(),
+            allowed_origins: var("WS_ALLOWED_ORIGINS")
+                .map(|list| list.split(',').map(|origin| origin.trim().to_owned()).filter(|o| !o.is_empty()).collect())
+                .unwrap_or_default(),
+            allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1") && !production,
+            limits: limits.unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(environment: &str) -> Config {
+        let pairs = [
+            ("ENVIRONMENT", environment),
+            ("ALLOW_LOOPBACK", "1"),
+            ("HOLDFAST_LIMITS", r#"{"hung_ms":1}"#),
+            ("HOLDFAST_HOST_URL", "http://127.0.0.1:1"),
+            ("HOLDFAST_HOST_TOKEN", "t"),
+            ("WORKER_URL", "https://w.example/"),
+        ];
+        Config::read(|name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn production_ignores_what_is_for_development() {
+        let (development, production) = (config("development"), config("production"));
+        assert_eq!((development.allow_loopback, production.allow_loopback), (true, false));
+        assert_eq!((development.limits.hung_ms, production.limits.hung_ms), (1, Limits::default().hung_ms));
+        assert_eq!((development.host.is_some(), production.host.is_some()), (true, false));
+        assert_eq!(production.worker_url, "https://w.example");
+    }
+}

@@ -1,0 +1,122 @@
+//! Containers of the Cloudflare platform: the one that belongs to this object.
+//!
+//! Start options are built by hand: the binding's own are dropped by the runtime (spec/platform.md 1.6).
+
+use crate::container::runtime::ContainerRuntime;
+use crate::container::runtime::TOKEN;
+use crate::route::ContainerKind;
+use js_sys::Array;
+use js_sys::Object;
+use js_sys::Reflect;
+use protocol::sandbox::CONTAINER_PORT;
+use std::time::Duration;
+use wasm_bindgen::JsCast;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+use worker::Container;
+use worker::Delay;
+use worker::Error;
+use worker::Headers;
+use worker::Method;
+use worker::Request;
+use worker::RequestInit;
+use worker::Response;
+
+#[wasm_bindgen]
+extern "C" {
+    type RawContainer;
+
+    #[wasm_bindgen(method, catch)]
+    fn start(this: &RawContainer, options: &JsValue) -> Result<(), JsValue>;
+}
+
+/// How often a starting container is asked whether it is healthy.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The container of one object; absent where the deployment has none.
+pub struct Cloudflare {
+    container: Option<Container>,
+    role: &'static str,
+    env: Vec<(&'static str, String)>,
+}
+
+impl Cloudflare {
+    pub fn new(container: Option<Container>, kind: ContainerKind, env: Vec<(&'static str, String)>) -> Self {
+        let role = match kind {
+            ContainerKind::Sandbox => "session",
+            ContainerKind::Town => "town",
+        };
+        Self { container, role, env }
+    }
+
+    fn container(&self) -> worker::Result<&Container> {
+        let missing = "no container runtime: set HOLDFAST_HOST_URL, or deploy with containers";
+        self.container.as_ref().ok_or_else(|| Error::RustError(missing.into()))
+    }
+
+    /// `{ entrypoint, env, enableInternet }` as a plain record.
+    fn options(&self, token: &str) -> worker::Result<JsValue> {
+        let env = Object::new();
+        for (name, value) in self.env.iter().map(|(name, value)| (*name, value.as_str())).chain([(TOKEN, token)]) {
+            Reflect::set(&env, &name.into(), &value.into())?;
+        }
+        let entrypoint: Array = ["sandboxd", "init", "--", self.role].into_iter().map(JsValue::from_str).collect();
+        let options = Object::new();
+        Reflect::set(&options, &"env".into(), &env)?;
+        Reflect::set(&options, &"entrypoint".into(), &entrypoint)?;
+        Reflect::set(&options, &"enableInternet".into(), &true.into())?;
+        Ok(options.into())
+    }
+}
+
+impl ContainerRuntime for Cloudflare {
+    async fn start(&self, _instance: &str, token: &str) -> worker::Result<()> {
+        let container = self.container()?;
+        if container.running() {
+            container.destroy(None).await?;
+        }
+        let raw: &JsValue = container.as_ref();
+        raw.unchecked_ref::<RawContainer>().start(&self.options(token)?)?;
+        // Bounded by the caller.
+        loop {
+            let health = Request::new("http://container/health", Method::Get)?;
+            if matches!(self.fetch(health, "/health", token).await, Ok(answer) if answer.status_code() == 200) {
+                return Ok(());
+            }
+            Delay::from(HEALTH_INTERVAL).await;
+        }
+    }
+
+    async fn running(&self) -> worker::Result<bool> {
+        Ok(self.container()?.running())
+    }
+
+    async fn fetch(&self, request: Request, path: &str, token: &str) -> worker::Result<Response> {
+        let headers = Headers::new();
+        for (name, value) in request.headers().entries() {
+            headers.append(&name, &value)?;
+        }
+        headers.set("authorization", &format!("Bearer {token}"))?;
+        let mut init = RequestInit::new();
+        init.with_method(request.method()).with_headers(headers);
+        if let Some(body) = request.inner().body() {
+            init.with_body(Some(body.into()));
+        }
+        let request = Request::new_with_init(&format!("http://container{path}"), &init)?;
+        self.container()?.get_tcp_port(CONTAINER_PORT)?.fetch_request(request).await
+    }
+
+    async fn signal(&self, name: &str) -> worker::Result<()> {
+        let number = match name {
+            "SIGINT" => 2,
+            "SIGKILL" => 9,
+            _ => 15,
+        };
+        self.container()?.signal(number)
+    }
+
+    async fn destroy(&self) -> worker::Result<()> {
+        let container = self.container()?;
+        if container.running() { container.destroy(None).await } else { Ok(()) }
+    }
+}

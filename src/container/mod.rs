@@ -1,0 +1,272 @@
+//! `SandboxDO` and `TownContainerDO`: two names of one shell around `object_core::lifecycle`.
+//!
+//! | Request | Effect |
+//! | --- | --- |
+//! | any `/…?wake=1[&lease=…]` | starts the container if it does not run, takes the lease, forwards |
+//! | any `/…` | forwards if it runs; 410 `NOT_RUNNING` otherwise: nothing is started only to be looked at |
+//! | `POST /lease/release/{holder}` | gives a lease back |
+//! | `POST /exited/{instance}` | the platform's notice that it ended |
+
+mod cloudflare;
+mod local;
+mod runtime;
+
+use crate::config::Config;
+use crate::http;
+use crate::log;
+use crate::object;
+use crate::object::Alarm;
+use crate::object::ask;
+use crate::object::failed;
+use crate::object::now_ms;
+use crate::object::within;
+use crate::route::ContainerKind;
+use crate::sql::WorkerdDatabase;
+use futures_channel::oneshot;
+use object_core::entropy::constant_time_eq;
+use object_core::lifecycle;
+use object_core::lifecycle::Input;
+use object_core::lifecycle::LifecycleLimits;
+use object_core::lifecycle::Output;
+use object_core::lifecycle::State as Life;
+use protocol::sandbox::ApiError;
+use runtime::ContainerRuntime;
+use runtime::Runtime;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::rc::Rc;
+use worker::DurableObject;
+use worker::Env;
+use worker::Method;
+use worker::Request;
+use worker::RequestInit;
+use worker::Response;
+use worker::State;
+use worker::durable_object;
+use worker::wasm_bindgen;
+
+/// The path under which leases are given back.
+pub const RELEASE: &str = "/lease/release/";
+const EXITED: &str = "/exited/";
+
+/// How long a request waits for the container to start. Below the 25 s of a session's owed work, which asks again.
+const START_WAIT_MS: i64 = 20_000;
+/// How long the container may take to answer.
+const FORWARD_MS: i64 = 60_000;
+/// How long the exit notice may take.
+const EXITED_MS: i64 = 10_000;
+
+/// The container that a user's sessions share.
+#[durable_object(alarm)]
+pub struct SandboxDO {
+    shell: Rc<Shell>,
+}
+
+/// The container of a town.
+#[durable_object(alarm)]
+pub struct TownContainerDO {
+    shell: Rc<Shell>,
+}
+
+impl DurableObject for SandboxDO {
+    fn new(state: State, env: Env) -> Self {
+        Self { shell: Shell::new(state, env, ContainerKind::Sandbox) }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        self.shell.fetch(request).await
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        self.shell.alarm()
+    }
+}
+
+impl DurableObject for TownContainerDO {
+    fn new(state: State, env: Env) -> Self {
+        Self { shell: Shell::new(state, env, ContainerKind::Town) }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        self.shell.fetch(request).await
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        self.shell.alarm()
+    }
+}
+
+/// What the platform calls when a container ended. Guard: the host's token.
+pub async fn exited(
+    request: Request,
+    env: &Env,
+    config: &Config,
+    kind: ContainerKind,
+    name: &str,
+    instance: &str,
+) -> worker::Result<Response> {
+    let token = config.host.as_ref().map(|host| host.token.as_str());
+    let authorised = token.zip(http::bearer(&request)).is_some_and(|(token, given)| constant_time_eq(token, &given));
+    if !authorised {
+        return error(401, "UNAUTHORIZED", "The host's token is required");
+    }
+    let mut init = RequestInit::new();
+    init.with_method(Method::Post);
+    let notice = Request::new_with_init(&format!("http://container{EXITED}{instance}"), &init)?;
+    ask(env, runtime::binding(kind), name, notice, EXITED_MS).await
+}
+
+type Started = Option<String>;
+
+struct Shell {
+    state: State,
+    db: WorkerdDatabase,
+    limits: LifecycleLimits,
+    runtime: Runtime,
+    alarm: Alarm,
+    /// Requests that wait for the container: told the token when it runs, nothing when it will not.
+    waiting: RefCell<Vec<oneshot::Sender<Started>>>,
+    woken: Cell<bool>,
+}
+
+impl Shell {
+    fn new(state: State, env: Env, kind: ContainerKind) -> Rc<Self> {
+        let config = Config::from_env(&env);
+        Rc::new(Self {
+            db: object::open(&state.storage(), lifecycle::MIGRATIONS),
+            limits: LifecycleLimits::default(),
+            runtime: Runtime::new(&state, kind, &config),
+            alarm: Alarm::new(&state),
+            waiting: RefCell::default(),
+            woken: Cell::new(false),
+            state,
+        })
+    }
+
+    fn alarm(self: &Rc<Self>) -> worker::Result<Response> {
+        self.alarm.fired();
+        self.wake()?;
+        self.turn(&Input::Tick)?;
+        Response::empty()
+    }
+
+    async fn fetch(self: &Rc<Self>, request: Request) -> worker::Result<Response> {
+        self.wake()?;
+        let path = request.path();
+        if let Some(instance) = path.strip_prefix(EXITED) {
+            self.turn(&Input::Ended { instance: instance.to_owned() })?;
+            return Response::empty();
+        }
+        if let Some(holder) = path.strip_prefix(RELEASE) {
+            self.turn(&Input::Release { lease: holder.to_owned() })?;
+            return Response::empty();
+        }
+        let url = request.url()?;
+        let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+        let token = if query("wake").is_some() {
+            self.running(query("lease")).await?
+        } else {
+            lifecycle::load(&self.db).map_err(failed)?.filter(|known| known.state == Life::Running).map(|known| known.token)
+        };
+        match token {
+            Some(token) => self.forward(request, &path, &token).await,
+            None if query("wake").is_some() => error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again"),
+            None => error(410, "NOT_RUNNING", "The container does not run"),
+        }
+    }
+
+    /// Before the first event after construction: a start that was under way begins again.
+    fn wake(self: &Rc<Self>) -> worker::Result<()> {
+        if self.woken.replace(true) { Ok(()) } else { self.turn(&Input::Woke) }
+    }
+
+    /// One input: one synchronous transaction, then its outputs.
+    fn turn(self: &Rc<Self>, input: &Input) -> worker::Result<()> {
+        let mut entropy = object::entropy()?;
+        let outputs = lifecycle::receive(&self.db, &self.limits, now_ms(), &mut entropy, input).map_err(failed)?;
+        self.alarm.set(lifecycle::next_deadline(&self.db, &self.limits).map_err(failed)?);
+        for output in outputs {
+            match output {
+                Output::Running { token, .. } => self.tell_waiting(&Some(token)),
+                Output::Unavailable => self.tell_waiting(&None),
+                Output::Start { instance, token } => self.start(instance, token),
+                Output::Terminate { .. } => self.spawn("signal", |shell| async move { shell.runtime.signal("SIGTERM").await }),
+                Output::Destroy { .. } => self.spawn("destroy", |shell| async move { shell.runtime.destroy().await }),
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_waiting(&self, started: &Started) {
+        for caller in self.waiting.take() {
+            // A caller that went away needs no answer.
+            drop(caller.send(started.clone()));
+        }
+    }
+
+    /// The container's token once it runs; None if it does not within the wait.
+    async fn running(self: &Rc<Self>, lease: Option<String>) -> worker::Result<Started> {
+        let (sender, started) = oneshot::channel();
+        self.waiting.borrow_mut().push(sender);
+        self.turn(&Input::Want { lease })?;
+        Ok(within(START_WAIT_MS, started).await.and_then(|answer| answer.ok()).flatten())
+    }
+
+    fn start(self: &Rc<Self>, instance: String, token: String) {
+        let shell = Rc::clone(self);
+        self.state.wait_until(async move {
+            let started = within(shell.limits.start_ms, shell.runtime.start(&instance, &token)).await;
+            let input = match started {
+                Some(Ok(())) => {
+                    log::info("container_start", &[("instance", &instance)]);
+                    Input::Started { instance }
+                }
+                Some(Err(error)) => {
+                    log::error("container_start", &[("instance", &instance), ("error", &error.to_string())]);
+                    Input::StartFailed { instance }
+                }
+                None => Input::StartFailed { instance },
+            };
+            shell.report(&input);
+        });
+    }
+
+    fn spawn<F: Future<Output = worker::Result<()>> + 'static>(
+        self: &Rc<Self>,
+        what: &'static str,
+        work: impl FnOnce(Rc<Self>) -> F + 'static,
+    ) {
+        let shell = Rc::clone(self);
+        self.state.wait_until(async move {
+            if let Err(error) = work(shell).await {
+                log::error("container", &[("verb", what), ("error", &error.to_string())]);
+            }
+        });
+    }
+
+    fn report(self: &Rc<Self>, input: &Input) {
+        if let Err(error) = self.turn(input) {
+            log::error("container", &[("error", &error.to_string())]);
+        }
+    }
+
+    /// Forwards a request. If the container does not answer, the platform is asked whether it is still there.
+    async fn forward(self: &Rc<Self>, request: Request, path: &str, token: &str) -> worker::Result<Response> {
+        let answer = within(FORWARD_MS, self.runtime.fetch(request, path, token)).await;
+        if let Some(Ok(response)) = answer
+            && response.status_code() != 502
+        {
+            return Ok(response);
+        }
+        if !self.runtime.running().await?
+            && let Some(known) = lifecycle::load(&self.db).map_err(failed)?
+        {
+            self.turn(&Input::Ended { instance: known.instance })?;
+        }
+        error(503, "SANDBOX_CONNECT_FAILED", "The container did not answer: try again")
+    }
+}
+
+fn error(status: u16, code: &str, message: &str) -> worker::Result<Response> {
+    http::json(status, &ApiError { error: code.to_owned(), message: message.to_owned() })
+}

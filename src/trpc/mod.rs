@@ -1,0 +1,175 @@
+//! The session family of routes, in tRPC's wire format (spec/session.md 2.3, 2.5).
+//!
+//! Order of checks, as upstream's: token, then internal key, then input, then the session object.
+
+pub mod ticket;
+
+use crate::auth;
+use crate::config::Config;
+use crate::http;
+use crate::http::BodyError;
+use crate::object;
+use crate::object::now_ms;
+use crate::route::Procedure;
+use crate::route::Refusal;
+use crate::session::routes;
+use crate::user;
+use object_core::directory;
+use object_core::entropy::constant_time_eq;
+use object_core::time::iso8601;
+use protocol::id::SessionId;
+use protocol::id::UserId;
+use protocol::trpc;
+use protocol::trpc::Code;
+use protocol::trpc::ResultBody;
+use protocol::trpc::TrpcError;
+use serde_json::Value;
+use serde_json::json;
+use serde_json::value::RawValue;
+use serde_json::value::to_raw_value;
+use session_core::message::Call;
+use session_core::message::Registration;
+use session_core::sandbox_id;
+use worker::Env;
+use worker::Request;
+use worker::Response;
+
+/// How long a call may wait for a preparation or a start: a little longer than the object itself.
+const WORK_CALL_MS: i64 = 14 * 60 * 1_000;
+/// How long every other call may take.
+const CALL_MS: i64 = 30_000;
+
+type Answer = Result<Box<RawValue>, TrpcError>;
+
+/// Answers one procedure.
+pub async fn call(procedure: Procedure, request: Request, env: &Env, config: &Config) -> worker::Result<Response> {
+    match run(procedure, request, env, config).await? {
+        Ok(data) => http::json(200, &ResultBody::new(data)),
+        Err(error) => answer_error(procedure.name(), &error),
+    }
+}
+
+/// Answers a request that has no route, in this family's shape.
+pub fn refuse(procedure: &str, refusal: Refusal) -> worker::Result<Response> {
+    let error = match refusal {
+        Refusal::MethodNotAllowed => TrpcError::new(Code::MethodNotSupported, "Queries are GET, mutations are POST"),
+        Refusal::BadUserId | Refusal::NotFound => {
+            TrpcError::new(Code::NotFound, format!("No procedure found on path \"{procedure}\""))
+        }
+    };
+    answer_error(procedure, &error)
+}
+
+fn answer_error(procedure: &str, error: &TrpcError) -> worker::Result<Response> {
+    http::json(error.code.facts().1, &error.body(procedure))
+}
+
+async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Config) -> worker::Result<Answer> {
+    let header = request.headers().get("authorization")?;
+    let user = match auth::user(header.as_deref(), config.nextauth_secret.as_deref(), now_ms()) {
+        Ok(user) => user,
+        Err(message) => return Ok(Err(TrpcError::new(Code::Unauthorized, message))),
+    };
+    if procedure.needs_internal_key()
+        && let Err(error) = internal_key(&request, config)
+    {
+        return Ok(Err(error));
+    }
+    let input = match input(procedure, &mut request).await {
+        Ok(input) => input,
+        Err(error) => return Ok(Err(error)),
+    };
+    let invalid = |issues: Vec<trpc::Issue>| TrpcError::invalid(&issues);
+    match procedure {
+        Procedure::Health => answer(&json!({
+            "status": "ok", "timestamp": iso8601(now_ms()), "version": env!("CARGO_PKG_VERSION"),
+        })),
+        Procedure::PrepareSession => match trpc::parse_prepare_session(&input, config.allow_loopback) {
+            Err(issues) => Ok(Err(invalid(issues))),
+            Ok(input) => prepare(env, user, input).await,
+        },
+        Procedure::ListSessions => match trpc::parse_list_sessions(&input) {
+            Err(issues) => Ok(Err(invalid(issues))),
+            Ok(list) => list_sessions(env, &user, list).await,
+        },
+        Procedure::SendMessage => match trpc::parse_send_message(&input) {
+            Err(issues) => Ok(Err(invalid(issues))),
+            Ok(message) => {
+                let session = message.session.clone();
+                routes::call(env, &user, &session, &Call::Send(Box::new(message)), WORK_CALL_MS).await
+            }
+        },
+        Procedure::InitiateFromKilocodeSession => match trpc::parse_initiate(&input) {
+            Err(issues) => Ok(Err(invalid(issues))),
+            Ok(initiate) => routes::call(env, &user, &initiate.session, &Call::Initiate, WORK_CALL_MS).await,
+        },
+        Procedure::GetSession => simple(env, &user, &input, "cloudAgentSessionId", &Call::View).await,
+        Procedure::InterruptSession => simple(env, &user, &input, "sessionId", &Call::Interrupt).await,
+        Procedure::DeleteSession => simple(env, &user, &input, "sessionId", &Call::Delete).await,
+        Procedure::AnswerQuestion
+        | Procedure::GetWrapperLogs
+        | Procedure::RejectQuestion
+        | Procedure::UpdateSession => {
+            Ok(Err(TrpcError::new(Code::NotImplemented, format!("{} is not implemented yet", procedure.name()))))
+        }
+    }
+}
+
+/// A procedure whose whole input is a session id.
+async fn simple(env: &Env, user: &UserId, input: &Value, field: &str, call: &Call) -> worker::Result<Answer> {
+    match trpc::parse_session_id(input, field) {
+        Err(issues) => Ok(Err(TrpcError::invalid(&issues))),
+        Ok(session) => routes::call(env, user, &session, call, CALL_MS).await,
+    }
+}
+
+/// New ids, then a registration. With `autoInitiate` the answer needs no container and no network beyond our own objects.
+async fn prepare(env: &Env, user: UserId, input: trpc::PrepareSession) -> worker::Result<Answer> {
+    let mut entropy = object::entropy()?;
+    let broken = |error: protocol::id::InvalidId| worker::Error::RustError(error.to_string());
+    let session = SessionId::parse(&format!("agent_{}", entropy.uuid())).map_err(broken)?;
+    let kilo_session = protocol::id::KiloSessionId::parse(&entropy.kilo_session_id(now_ms())).map_err(broken)?;
+    let sandbox = sandbox_id(input.organization_id.as_deref(), &user).map_err(broken)?;
+    let registration = Registration { user: user.clone(), session: session.clone(), kilo_session, sandbox, input };
+    routes::call(env, &user, &session, &Call::Register(Box::new(registration)), WORK_CALL_MS).await
+}
+
+async fn list_sessions(env: &Env, user: &UserId, list: trpc::ListSessions) -> worker::Result<Answer> {
+    let call = directory::Call::List { cursor: list.cursor, limit: list.limit };
+    match user::call(env, &format!("user:{user}"), &call).await? {
+        directory::Answer::Page { page } => answer(&page),
+        _ => Ok(Err(TrpcError::new(Code::InternalServerError, "The directory gave no page"))),
+    }
+}
+
+fn answer<T: serde::Serialize>(data: &T) -> worker::Result<Answer> {
+    Ok(Ok(to_raw_value(data)?))
+}
+
+/// Checks `x-internal-api-key`.
+pub fn internal_key(request: &Request, config: &Config) -> Result<(), TrpcError> {
+    let given = request.headers().get("x-internal-api-key").ok().flatten();
+    match (&config.internal_api_secret, given) {
+        (None, _) => Err(TrpcError::new(Code::InternalServerError, "INTERNAL_API_SECRET is not configured")),
+        (Some(secret), Some(given)) if constant_time_eq(secret, &given) => Ok(()),
+        (Some(_), _) => Err(TrpcError::new(Code::Unauthorized, "Invalid or missing internal API key")),
+    }
+}
+
+/// The input of a call: the query parameter `input`, or the body.
+async fn input(procedure: Procedure, request: &mut Request) -> Result<Value, TrpcError> {
+    let malformed = || TrpcError::new(Code::BadRequest, "The input is not valid JSON");
+    if procedure.is_query() {
+        let url = request.url().map_err(|_| malformed())?;
+        let input = url.query_pairs().find(|(key, _)| key == "input").map(|(_, value)| value.into_owned());
+        return input.map_or_else(|| Ok(json!({})), |input| serde_json::from_str(&input).map_err(|_| malformed()));
+    }
+    match http::body(request).await {
+        Ok(body) => serde_json::from_slice(&body).map_err(|_| malformed()),
+        Err(BodyError::TooLarge) => {
+            let message = format!("The body is larger than {} bytes", http::BODY_BYTES_MAX);
+            Err(TrpcError::new(Code::PayloadTooLarge, message))
+        }
+        Err(BodyError::Broken) => Err(malformed()),
+    }
+}
