@@ -13,12 +13,10 @@ use serde::Serialize;
 /// The schema of `UserDO`.
 pub const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
-    statements: &[
-        "CREATE TABLE session (
+    statements: &["CREATE TABLE session (
             id TEXT PRIMARY KEY, kilo_session TEXT NOT NULL, title TEXT NOT NULL, created_on_platform TEXT NOT NULL,
             organization TEXT, created_at INTEGER NOT NULL
-        ) WITHOUT ROWID",
-    ],
+        ) WITHOUT ROWID"],
 }];
 
 /// The most entries in one page of a listing.
@@ -121,16 +119,16 @@ fn list(db: &dyn Database, cursor: Option<&str>, limit: i64) -> Result<Answer, D
         .and_then(|(at, id)| Some((at.parse::<i64>().ok()?, id)))
         .unwrap_or((database::INTEGER_MAX, ""));
     let rows = db.query(
-        &format!("{COLUMNS} WHERE created_at < ?1 OR (created_at = ?1 AND id > ?2) ORDER BY created_at DESC, id LIMIT ?3"),
+        &format!(
+            "{COLUMNS} WHERE created_at < ?1 OR (created_at = ?1 AND id > ?2) ORDER BY created_at DESC, id LIMIT ?3"
+        ),
         &[at.into(), id.into(), limit.saturating_add(1).into()],
     )?;
     let mut sessions = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let more = i64::try_from(sessions.len()).is_ok_and(|n| n > limit);
     sessions.truncate(usize::try_from(limit).unwrap_or(1));
-    let next_cursor = sessions
-        .last()
-        .filter(|_| more)
-        .map(|last| format!("{}.{}", last.created_at, last.cloud_agent_session_id));
+    let next_cursor =
+        sessions.last().filter(|_| more).map(|last| format!("{}.{}", last.created_at, last.cloud_agent_session_id));
     Ok(Answer::Page { page: Page { sessions, next_cursor } })
 }
 
@@ -192,7 +190,10 @@ mod tests {
             receive(&db, &Call::Add { entry: entry("a", 1) }).unwrap();
         }
         assert_eq!(page(&db, None, 10).0, ["a"]);
-        assert_eq!(receive(&db, &Call::Owns { session: "a".into() }).unwrap(), Answer::Owned { entry: Some(entry("a", 1)) });
+        assert_eq!(
+            receive(&db, &Call::Owns { session: "a".into() }).unwrap(),
+            Answer::Owned { entry: Some(entry("a", 1)) }
+        );
         for _ in 0..2 {
             assert_eq!(receive(&db, &Call::Remove { session: "a".into() }).unwrap(), Answer::Done);
         }

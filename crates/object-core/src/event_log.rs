@@ -125,10 +125,8 @@ impl EventLog {
         if let Some(id) = self.last_id {
             return Ok(id);
         }
-        let rows = db.query(
-            "SELECT MAX(id) FROM (SELECT MAX(id) AS id FROM log UNION ALL SELECT MAX(id) FROM entity)",
-            &[],
-        )?;
+        let rows =
+            db.query("SELECT MAX(id) FROM (SELECT MAX(id) AS id FROM log UNION ALL SELECT MAX(id) FROM entity)", &[])?;
         let id = rows.first().map_or(Ok(None), |row| row.get::<Option<i64>>(0))?.unwrap_or(0);
         self.last_id = Some(id);
         Ok(id)
@@ -184,13 +182,7 @@ pub fn delete_before(db: &dyn Database, before: i64) -> Result<(), DatabaseError
 }
 
 fn read(row: &Row) -> Result<StoredEvent, DatabaseError> {
-    Ok(StoredEvent {
-        id: row.get(0)?,
-        execution: row.get(1)?,
-        kind: row.get(2)?,
-        at: row.get(3)?,
-        data: row.get(4)?,
-    })
+    Ok(StoredEvent { id: row.get(0)?, execution: row.get(1)?, kind: row.get(2)?, at: row.get(3)?, data: row.get(4)? })
 }
 
 #[cfg(test)]

@@ -70,12 +70,14 @@ pub enum Input {
     Stop,
     /// The alarm.
     Tick,
+    /// The first input after construction: a start that was under way is lost, and begins again.
+    Woke,
 }
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Start it with this token, ask it for its health, and report `Started` or `StartFailed`.
+    /// Start it on a fresh disk with this token, whatever is there already; ask it for its health, and report `Started` or `StartFailed`.
     Start { instance: String, token: String },
     /// It runs: whoever waits may go ahead.
     Running { instance: String, token: String },
@@ -159,6 +161,11 @@ pub fn receive(
             }
             Input::Stop => stop(db, now, container),
             Input::Tick => tick(db, limits, now, container),
+            Input::Woke => Ok(container
+                .filter(|known| known.state == State::Starting)
+                .map(|known| Output::Start { instance: known.instance, token: known.token })
+                .into_iter()
+                .collect()),
         }
     })
 }
@@ -214,7 +221,12 @@ fn want(
     }
 }
 
-fn started(db: &dyn Database, now: i64, container: Option<Container>, instance: &str) -> Result<Vec<Output>, DatabaseError> {
+fn started(
+    db: &dyn Database,
+    now: i64,
+    container: Option<Container>,
+    instance: &str,
+) -> Result<Vec<Output>, DatabaseError> {
     match container {
         Some(known) if known.instance == instance && known.state == State::Starting => {
             set_state(db, now, State::Running)?;
@@ -269,9 +281,7 @@ fn tick(
             let instance = known.instance.clone();
             ended(db, now, Some(known), &instance, vec![Output::Destroy { instance: instance.clone() }])
         }
-        State::Running
-            if earliest_lease(db)?.is_none() && known.used_at.saturating_add(limits.idle_ms) <= now =>
-        {
+        State::Running if earliest_lease(db)?.is_none() && known.used_at.saturating_add(limits.idle_ms) <= now => {
             stop(db, now, Some(known))
         }
         _ => Ok(vec![]),
@@ -384,6 +394,15 @@ mod tests {
         sandbox.at(100 * SECOND, Input::Stop);
         assert_eq!(sandbox.at(110 * SECOND, Input::Want { lease: None }), [Output::Unavailable]);
         assert_eq!(sandbox.at(130 * SECOND, Input::Tick), [Output::Destroy { instance }, Output::Unavailable]);
+    }
+
+    #[test]
+    fn a_start_that_a_crash_interrupted_begins_again() {
+        let mut sandbox = Sandbox::new();
+        let instance = sandbox.want(0);
+        assert!(matches!(&sandbox.at(1, Input::Woke)[..], [Output::Start { instance: i, .. }] if *i == instance));
+        sandbox.at(2, Input::Started { instance });
+        assert_eq!(sandbox.at(3, Input::Woke), []);
     }
 
     #[test]

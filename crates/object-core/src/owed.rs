@@ -38,7 +38,13 @@ pub struct Debt<E> {
 
 impl<E: Serialize + DeserializeOwned> Owed<E> {
     /// Owes `effect` from now on, to be performed at the next tick. Replaces what was owed under the same key.
-    pub fn owe(db: &dyn Database, now: i64, key: &str, effect: &E, reply_to: Option<ReplyTo>) -> Result<(), DatabaseError> {
+    pub fn owe(
+        db: &dyn Database,
+        now: i64,
+        key: &str,
+        effect: &E,
+        reply_to: Option<ReplyTo>,
+    ) -> Result<(), DatabaseError> {
         let json = serde_json::to_string(effect).map_err(|error| DatabaseError::Sql(error.to_string()))?;
         execute(
             db,
@@ -73,7 +79,12 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
     }
 
     /// Takes one debt for a try now, whether due or not: for a caller that waits.
-    pub fn take_now(db: &dyn Database, now: i64, key: &str, retry_after_ms: i64) -> Result<Option<Debt<E>>, DatabaseError> {
+    pub fn take_now(
+        db: &dyn Database,
+        now: i64,
+        key: &str,
+        retry_after_ms: i64,
+    ) -> Result<Option<Debt<E>>, DatabaseError> {
         let Some(mut debt) = Self::find(db, key)? else { return Ok(None) };
         debt.attempt = debt.attempt.saturating_add(1);
         execute(

@@ -172,7 +172,12 @@ impl Step<'_> {
     }
 
     /// The one terminal transition. False: it had ended already, and nothing changes.
-    pub fn end_execution(&mut self, id: &ExecutionId, status: Status, error: Option<&str>) -> Result<bool, DatabaseError> {
+    pub fn end_execution(
+        &mut self,
+        id: &ExecutionId,
+        status: Status,
+        error: Option<&str>,
+    ) -> Result<bool, DatabaseError> {
         let Some(execution) = store::execution(self.db, id)? else { return Ok(false) };
         if !execution.status.may_become(status) {
             return Ok(false);
@@ -182,10 +187,11 @@ impl Step<'_> {
             "UPDATE execution SET status = ?, completed_at = ?, error = ?, disconnected_at = NULL, waiting = 0 WHERE id = ?",
             &[status.as_str().into(), self.now.into(), error.into(), id.as_str().into()],
         )?;
-        execute(self.db, "UPDATE session SET active = NULL, changed_at = ? WHERE active = ?", &[
-            self.now.into(),
-            id.as_str().into(),
-        ])?;
+        execute(
+            self.db,
+            "UPDATE session SET active = NULL, changed_at = ? WHERE active = ?",
+            &[self.now.into(), id.as_str().into()],
+        )?;
         Owed::<Effect>::settle(self.db, &abort_key(id))?;
         if starting(store::work(self.db)?).as_ref() == Some(id) {
             let reply = Owed::<Effect>::settle(self.db, WORK)?.and_then(|debt| debt.reply_to);

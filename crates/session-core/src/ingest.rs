@@ -74,9 +74,8 @@ impl Step<'_> {
         if open.generation.is_some_and(|generation| generation < current) {
             return Err((409, "Stale wrapper generation"));
         }
-        let drained = execution
-            .completed_at
-            .is_some_and(|at| at.saturating_add(self.config.limits.ingest_drain_ms) <= self.now);
+        let drained =
+            execution.completed_at.is_some_and(|at| at.saturating_add(self.config.limits.ingest_drain_ms) <= self.now);
         if execution.status.is_terminal() && (drained || open.generation != Some(current)) {
             return Err((409, "Execution not active"));
         }
@@ -135,18 +134,21 @@ impl Step<'_> {
         let data: Value = serde_json::from_str(data).unwrap_or_default();
         let text = |name: &str| data.get(name).and_then(Value::as_str);
         match kind {
-            "complete" if data.get("exitCode").is_some_and(Value::is_number) => {
-                if self.end_execution(id, Status::Completed, None)? {
-                    if let Some(branch) = text("currentBranch") {
-                        execute(self.db, "UPDATE session SET branch = ?", &[branch.into()])?;
-                    }
-                    self.broadcast_cloud_status(id.as_str(), "ready", None, None)?;
+            "complete" => {
+                let valid = data.get("exitCode").is_some_and(Value::is_number);
+                if !valid || !self.end_execution(id, Status::Completed, None)? {
+                    return Ok(());
                 }
+                if let Some(branch) = text("currentBranch") {
+                    execute(self.db, "UPDATE session SET branch = ?", &[branch.into()])?;
+                }
+                self.broadcast_cloud_status(id.as_str(), "ready", None, None)?;
             }
-            "error" if data.get("fatal") == Some(&json!(true)) => {
-                let error = text("error").or(text("message")).unwrap_or("Fatal error").to_owned();
-                if self.end_execution(id, Status::Failed, Some(&error))? {
-                    self.broadcast_cloud_status(id.as_str(), "error", None, Some(&error))?;
+            "error" => {
+                let fatal = data.get("fatal") == Some(&json!(true));
+                let error = text("error").or(text("message")).unwrap_or("Fatal error");
+                if fatal && self.end_execution(id, Status::Failed, Some(error))? {
+                    self.broadcast_cloud_status(id.as_str(), "error", None, Some(error))?;
                 }
             }
             "interrupted" => {
@@ -154,7 +156,12 @@ impl Step<'_> {
                 self.end_execution(id, Status::Interrupted, Some(reason))?;
             }
             "autocommit_started" => {
-                self.broadcast_cloud_status(id.as_str(), "finalizing", Some("committing"), Some("Committing changes..."))?;
+                self.broadcast_cloud_status(
+                    id.as_str(),
+                    "finalizing",
+                    Some("committing"),
+                    Some("Committing changes..."),
+                )?;
             }
             "autocommit_completed" => self.broadcast_cloud_status(id.as_str(), "ready", None, None)?,
             _ => {}

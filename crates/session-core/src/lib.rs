@@ -126,7 +126,9 @@ impl Step<'_> {
     fn tick(&mut self) -> Result<(), DatabaseError> {
         self.expire()?;
         let limits = &self.config.limits;
-        for debt in Owed::<Effect>::take_due(self.db, self.now, |effect, attempt| limits.retry_after_ms(effect, attempt))? {
+        for debt in
+            Owed::<Effect>::take_due(self.db, self.now, |effect, attempt| limits.retry_after_ms(effect, attempt))?
+        {
             self.outputs.push(Output::Perform { key: debt.key, effect: debt.effect });
         }
         Ok(())

@@ -153,10 +153,7 @@ impl Step<'_> {
         }
         database::execute(self.db, "DELETE FROM owed WHERE key IN ('work', 'directory')", &[])?;
         database::execute(self.db, "DELETE FROM session", &[])?;
-        self.owe(
-            DIRECTORY,
-            &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() },
-        )?;
+        self.owe(DIRECTORY, &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() })?;
         self.owe(STOP, &Effect::Stop { sandbox: session.sandbox.clone(), session: session.id.clone() })
     }
 }

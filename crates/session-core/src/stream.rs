@@ -239,11 +239,8 @@ impl Step<'_> {
         step: Option<&str>,
         message: Option<&str>,
     ) -> Result<(), DatabaseError> {
-        let status = CloudStatus {
-            kind: kind.to_owned(),
-            step: step.map(str::to_owned),
-            message: message.map(str::to_owned),
-        };
+        let status =
+            CloudStatus { kind: kind.to_owned(), step: step.map(str::to_owned), message: message.map(str::to_owned) };
         let data = json!({ "cloudStatus": status }).to_string();
         self.broadcast_of(session, Some(execution), "cloud.status", self.now, 0, &data)
     }

@@ -49,14 +49,20 @@ impl Step<'_> {
             git_url: input.git.github_repo.is_none().then_some(input.git.url),
             github_repo: input.git.github_repo,
             prompt: input.prompt,
-            mode: serde_json::to_value(input.mode).ok().and_then(|mode| mode.as_str().map(str::to_owned)).unwrap_or_default(),
+            mode: serde_json::to_value(input.mode)
+                .ok()
+                .and_then(|mode| mode.as_str().map(str::to_owned))
+                .unwrap_or_default(),
             model: input.model,
             variant: input.variant,
             auto_commit: input.auto_commit,
             upstream_branch: session.branch.or(input.upstream_branch.map(String::from)),
             env_var_count: input.env_vars.len(),
             setup_command_count: input.setup_commands.len(),
-            mcp_server_count: input.mcp_servers.and_then(|servers| servers.as_object().map(|map| map.len())).unwrap_or(0),
+            mcp_server_count: input
+                .mcp_servers
+                .and_then(|servers| servers.as_object().map(|map| map.len()))
+                .unwrap_or(0),
             execution: active,
             last_execution: last,
             prepared_at: session.prepared_at,

@@ -74,7 +74,13 @@ impl Step<'_> {
             turn,
             report: ReportTo { url, token: Secret(token) },
         };
-        Owed::owe(self.db, self.now, WORK, &Effect::Work { sandbox: session.sandbox.clone(), work: Box::new(work) }, reply)
+        Owed::owe(
+            self.db,
+            self.now,
+            WORK,
+            &Effect::Work { sandbox: session.sandbox.clone(), work: Box::new(work) },
+            reply,
+        )
     }
 
     /// A URL of the Worker that belongs to this session.
@@ -126,10 +132,9 @@ impl Step<'_> {
                 self.broadcast_preparing(&work.source, progress.step, &progress.message, None)
             }
             Some(sandbox::Outcome::Done { branch, .. }) => self.work_done(work, branch),
-            Some(sandbox::Outcome::Failed { code, message, retryable }) => self.work_failed(
-                work,
-                Failure { code: code.clone(), message: message.clone(), retryable: *retryable },
-            ),
+            Some(sandbox::Outcome::Failed { code, message, retryable }) => {
+                self.work_failed(work, Failure { code: code.clone(), message: message.clone(), retryable: *retryable })
+            }
         }
     }
 
@@ -211,7 +216,6 @@ impl Step<'_> {
         let under_way = Owed::<Effect>::find(self.db, WORK)?;
         Ok(under_way.map(|debt| debt.since.saturating_add(self.config.limits.work_ms)))
     }
-
 }
 
 /// The message of the step `ready` (spec/session.md 7.3).

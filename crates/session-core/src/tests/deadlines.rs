@@ -1,0 +1,155 @@
+use super::*;
+use object_core::time::MINUTE;
+
+/// The error of the last execution, if it has one.
+fn error(world: &mut World) -> Value {
+    world.view()["lastExecution"]["error"].clone()
+}
+
+#[test]
+fn the_grace_is_kept_to_the_millisecond() {
+    let (mut world, execution, _) = World::running();
+    world.disconnect(&execution);
+    assert_eq!(world.alarm, Some(world.now + 10_000));
+    world.pass(3_000);
+    world.take(Input::Tick);
+    assert_eq!((error(&mut world), world.alarm), (Value::Null, Some(world.now + 7_000)));
+    world.alarm();
+    assert_eq!(
+        world.stored("wrapper_disconnected"),
+        [
+            json!({"reason": "Wrapper disconnected", "error": "Wrapper disconnected", "fatal": true, "wsCloseCode": 1006, "wsCloseReason": "gone"})
+        ]
+    );
+    world.pass(1);
+    world.take(Input::Tick);
+    assert_eq!(world.stored("wrapper_disconnected").len(), 1, "a second alarm changes nothing");
+}
+
+#[test]
+fn a_reconnect_ends_the_grace() {
+    let (mut world, execution, work) = World::running();
+    world.disconnect(&execution);
+    world.pass(9_000);
+    world.connect(&execution, &work);
+    world.pass(2_000);
+    world.take(Input::Tick);
+    assert_eq!(error(&mut world), Value::Null);
+}
+
+#[test]
+fn a_close_while_another_socket_is_open_starts_no_grace() {
+    let (mut world, execution, _) = World::running();
+    world.take(Input::IngestClosed { execution, code: 1000, reason: String::new() });
+    world.pass(11_000);
+    world.take(Input::Tick);
+    assert_eq!(error(&mut world), Value::Null);
+}
+
+#[test]
+fn completion_during_the_grace_wins() {
+    let (mut world, execution, _) = World::running();
+    world.disconnect(&execution);
+    world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    world.pass(11_000);
+    world.take(Input::Tick);
+    assert_eq!(world.view()["lastExecution"]["status"], "completed");
+    assert!(world.stored("wrapper_disconnected").is_empty());
+}
+
+#[test]
+fn an_object_that_wakes_without_its_wrapper_begins_the_grace() {
+    let (mut world, ..) = World::running();
+    world.facts.ingest.clear();
+    world.evict();
+    assert_eq!(world.alarm, Some(world.now + 10_000));
+    world.alarm();
+    assert_eq!(error(&mut world), "Wrapper disconnected");
+}
+
+#[test]
+fn an_accepted_prompt_whose_wrapper_never_connects_fails() {
+    let mut world = World::new();
+    world.register(json!({"autoInitiate": true}));
+    world.done("directory");
+    let preparation = world.asked_work();
+    world.finish_work(&preparation, 1);
+    let start = world.asked_work();
+    world.pass(2 * MINUTE);
+    world.finish_work(&start, 1);
+    assert_eq!(world.alarm, Some(world.now + 3 * MINUTE), "the clock runs from the acceptance");
+    world.alarm();
+    assert_eq!(error(&mut world), "Execution timeout - wrapper never connected");
+}
+
+#[test]
+fn a_silent_wrapper_is_stale() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "heartbeat"}));
+    world.pass(11 * MINUTE);
+    world.take(Input::Tick);
+    assert_eq!(error(&mut world), "Execution timeout - no heartbeat received");
+    assert_eq!(world.stored("error"), [json!({"error": "Execution timeout - no heartbeat received", "fatal": true})]);
+}
+
+#[test]
+fn heartbeats_alone_do_not_keep_a_hung_agent_alive() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "output"}));
+    for _ in 0..5 {
+        world.pass(MINUTE);
+        world.frame(&execution, json!({"streamEventType": "heartbeat"}));
+    }
+    world.alarm();
+    assert_eq!(error(&mut world), "Execution hung — no events received for 5 minutes");
+}
+
+#[test]
+fn a_pending_question_suspends_the_hung_deadline_but_not_the_maximum() {
+    let (mut world, execution, _) = World::running();
+    let begun = world.view()["execution"]["startedAt"].as_i64().unwrap();
+    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.asked"}}));
+    while world.view()["execution"] != Value::Null {
+        world.pass(MINUTE);
+        world.frame(&execution, json!({"streamEventType": "heartbeat"}));
+        world.take(Input::Tick);
+    }
+    assert_eq!(error(&mut world), "Execution exceeded maximum runtime");
+    assert!(world.now - begun >= 30 * MINUTE);
+}
+
+#[test]
+fn an_answered_question_resumes_the_hung_deadline() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.asked"}}));
+    world.pass(6 * MINUTE);
+    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.replied"}}));
+    assert_eq!(world.alarm, Some(world.now + 5 * MINUTE));
+}
+
+#[test]
+fn a_session_at_rest_has_no_alarm() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    world.alarm();
+    world.done(&format!("release/{execution}"));
+    assert_eq!(world.alarm, None);
+}
+
+#[test]
+fn a_failing_write_changes_nothing() {
+    let (mut world, execution, _) = World::running();
+    database::execute(&world.db, "DROP TABLE entity", &[]).unwrap();
+    let part = json!({"streamEventType": "kilocode", "data": {"event": "message.part.updated", "properties": {"part": {"id": "p", "messageID": "m"}}}});
+    let frame = json!([{"streamEventType": "complete", "data": {"exitCode": 0}}, part]).to_string();
+    let mut entropy = Entropy::from_seed([9; 32]);
+    let facts = world.facts.clone();
+    assert!(
+        world
+            .core
+            .receive(&world.db, world.now, &facts, &mut entropy, Input::IngestFrame { execution, text: frame })
+            .is_err()
+    );
+    assert_eq!(world.view()["execution"]["status"], "running");
+    assert!(world.stored("complete").is_empty());
+}

@@ -1,0 +1,164 @@
+use super::*;
+use protocol::ingest::Command;
+
+fn open(world: &mut World, execution: &ExecutionId, generation: Option<i64>, secret: &str) -> Output {
+    let proof = Proof::Secret(secret.to_owned());
+    world.take(Input::IngestOpen(IngestOpen { execution: execution.clone(), generation, proof })).remove(0)
+}
+
+fn acks(outputs: &[Output]) -> Vec<u64> {
+    outputs
+        .iter()
+        .filter_map(|output| match output {
+            Output::Answer(Command::Ack { seq }) => Some(*seq),
+            _ => None,
+        })
+        .collect()
+}
+
+fn idle(seq: u64) -> Value {
+    json!({"streamEventType": "kilocode", "seq": seq, "data": {"event": "session.idle", "n": seq}})
+}
+
+#[test]
+fn the_handshake_is_guarded() {
+    let (mut world, execution, work) = World::running();
+    let secret = work.turn.unwrap().ingest_secret.expose().to_owned();
+    let unknown = ExecutionId::parse("exc_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+    let refused = |output| match output {
+        Output::Refuse { status, message } => (status, message),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(open(&mut world, &unknown, Some(1), &secret)), (404, "Execution not found".into()));
+    assert_eq!(refused(open(&mut world, &execution, Some(1), "wrong")), (401, "Invalid executionId".into()));
+    assert_eq!(refused(open(&mut world, &execution, Some(0), &secret)), (409, "Stale wrapper generation".into()));
+    let accepted = open(&mut world, &execution, Some(1), &secret);
+    assert_eq!(accepted, Output::AcceptIngest { execution, commands: vec![Command::Resume { last_seq: 0 }] });
+}
+
+#[test]
+fn numbered_events_are_stored_once_and_acknowledged() {
+    let (mut world, execution, work) = World::running();
+    assert_eq!(acks(&world.frame(&execution, json!([idle(1), idle(2)]))), [2]);
+    world.evict();
+    let resent = world.frame(&execution, json!([idle(1), idle(2), idle(3)]));
+    assert_eq!((acks(&resent), broadcasts(&resent, "kilocode").len()), (vec![3], 1));
+    let stored: Vec<_> = world.stored("kilocode").iter().map(|data| data["n"].clone()).collect();
+    assert_eq!(stored, [1, 2, 3]);
+    let Output::AcceptIngest { commands, .. } = world.connect(&execution, &work).remove(0) else { panic!() };
+    assert_eq!(commands, [Command::Resume { last_seq: 3 }]);
+}
+
+#[test]
+fn a_gap_stores_nothing_of_its_frame_and_closes() {
+    let (mut world, execution, _) = World::running();
+    let outputs = world.frame(&execution, json!([idle(1), idle(3)]));
+    assert_eq!(outputs, [Output::Close { code: 4002, reason: "Gap after seq 0".into() }]);
+    assert!(world.stored("kilocode").is_empty());
+}
+
+#[test]
+fn an_event_without_a_number_is_taken_as_upstream_did() {
+    let (mut world, execution, _) = World::running();
+    let frame = json!({"streamEventType": "kilocode", "data": {"event": "session.idle"}});
+    for _ in 0..2 {
+        assert!(acks(&world.frame(&execution, frame.clone())).is_empty());
+    }
+    assert_eq!(world.stored("kilocode").len(), 2);
+}
+
+#[test]
+fn volatile_events_are_broadcast_without_an_id() {
+    let (mut world, execution, _) = World::running();
+    for kind in ["started", "output", "status", "heartbeat", "pong", "wrapper_resumed", "whatever"] {
+        let outputs = world.frame(&execution, json!({"streamEventType": kind, "data": {}}));
+        let Some(Output::Broadcast(event)) = outputs.first() else { panic!("{kind}") };
+        assert!(event.text.starts_with(r#"{"eventId":0,"#), "{kind}");
+        assert!(world.stored(kind).is_empty());
+    }
+}
+
+#[test]
+fn bad_frames_are_answered_and_change_nothing() {
+    let (mut world, execution, _) = World::running();
+    let mut answer =
+        |text: &str| match world.take(Input::IngestFrame { execution: execution.clone(), text: text.into() }).remove(0)
+        {
+            Output::Answer(Command::Error { code, message }) => (code, message),
+            other => panic!("{other:?}"),
+        };
+    assert_eq!(answer("{\"data\":1}"), ("WS_PROTOCOL_ERROR".into(), "Missing streamEventType field".into()));
+    assert_eq!(answer("nonsense").0, "WS_INTERNAL_ERROR");
+    assert_eq!(answer("[]").1, "A frame holds 1 to 500 events, not 0");
+}
+
+#[test]
+fn a_complete_without_an_exit_code_does_not_end_the_run() {
+    let (mut world, execution, _) = World::running();
+    let outputs = world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": "0"}}));
+    assert!(broadcasts(&outputs, "cloud.status").is_empty());
+    assert_eq!(world.view()["execution"]["status"], "running");
+    let outputs = world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    assert_eq!(broadcasts(&outputs, "cloud.status")[0]["cloudStatus"]["type"], "ready");
+}
+
+#[test]
+fn a_fatal_error_and_an_interruption_end_the_run_with_their_reason() {
+    for (frame, status, error) in [
+        (json!({"streamEventType": "error", "data": {"fatal": true, "message": "no credit"}}), "failed", "no credit"),
+        (json!({"streamEventType": "error", "data": {"fatal": true}}), "failed", "Fatal error"),
+        (json!({"streamEventType": "interrupted", "data": {"reason": "r"}}), "interrupted", "r"),
+        (json!({"streamEventType": "interrupted"}), "interrupted", "User interrupted"),
+    ] {
+        let (mut world, execution, _) = World::running();
+        world.frame(&execution, frame);
+        let view = world.view();
+        assert_eq!(
+            (&view["lastExecution"]["status"], &view["lastExecution"]["error"]),
+            (&json!(status), &json!(error))
+        );
+    }
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "error", "data": {"error": "not fatal"}}));
+    assert_eq!(world.view()["execution"]["status"], "running");
+}
+
+#[test]
+fn within_the_drain_window_the_log_is_kept_and_the_state_is_not_touched() {
+    let (mut world, execution, work) = World::running();
+    world.disconnect(&execution);
+    world.pass(11_000);
+    world.take(Input::Tick);
+    assert_eq!(world.view()["lastExecution"]["error"], "Wrapper disconnected");
+    world.pass(60_000);
+    let Output::AcceptIngest { commands, .. } = world.connect(&execution, &work).remove(0) else { panic!() };
+    assert_eq!(commands, [Command::Resume { last_seq: 0 }, Command::Kill { signal: None }]);
+    let outputs =
+        world.frame(&execution, json!([idle(1), {"streamEventType": "complete", "seq": 2, "data": {"exitCode": 0}}]));
+    assert_eq!(acks(&outputs), [2]);
+    assert_eq!(world.view()["lastExecution"]["status"], "failed");
+    world.pass(Limits::default().ingest_drain_ms);
+    let refused = world.connect(&execution, &work).remove(0);
+    assert_eq!(refused, Output::Refuse { status: 409, message: "Execution not active".into() });
+}
+
+#[test]
+fn heartbeats_are_written_at_most_every_30_seconds() {
+    let (mut world, execution, _) = World::running();
+    let connected = world.view()["execution"]["lastHeartbeat"].clone();
+    world.pass(29_000);
+    world.frame(&execution, json!({"streamEventType": "heartbeat"}));
+    assert_eq!(world.view()["execution"]["lastHeartbeat"], connected);
+    world.pass(1_000);
+    world.frame(&execution, json!({"streamEventType": "heartbeat"}));
+    assert_eq!(world.view()["execution"]["lastHeartbeat"], world.now);
+}
+
+#[test]
+fn an_interrupted_run_is_killed_again_when_its_wrapper_comes_back() {
+    let (mut world, execution, work) = World::running();
+    world.disconnect(&execution);
+    world.call(Call::Interrupt);
+    let Output::AcceptIngest { commands, .. } = world.connect(&execution, &work).remove(0) else { panic!() };
+    assert!(commands.contains(&Command::Kill { signal: None }));
+}
