@@ -158,8 +158,14 @@ mod tests {
         assert_eq!(error(Some(&valid), Some("other")), "Invalid token signature");
         assert_eq!(error(Some("Bearer a.b"), Some("s")), "Token validation failed");
         assert_eq!(error(Some(&valid), None), "Token validation failed");
-        assert_eq!(error(Some(&token(json!({"kiloUserId": "u", "version": 2}))), Some("s")), "Invalid token version: 2, expected 3");
-        assert_eq!(error(Some(&token(json!({"kiloUserId": "u", "version": 3, "exp": NOW / 1000}))), Some("s")), "Token expired");
+        assert_eq!(
+            error(Some(&token(json!({"kiloUserId": "u", "version": 2}))), Some("s")),
+            "Invalid token version: 2, expected 3"
+        );
+        assert_eq!(
+            error(Some(&token(json!({"kiloUserId": "u", "version": 3, "exp": NOW / 1000}))), Some("s")),
+            "Token expired"
+        );
     }
 
     #[test]

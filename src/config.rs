@@ -1,6 +1,7 @@
 //! What the deployment sets: variables and secrets. A missing one is missed where it is used, not at the start.
 
 use session_core::limits::Limits;
+use town_core::limits::Limits as TownLimits;
 use worker::Env;
 
 /// The settings of this deployment.
@@ -23,6 +24,8 @@ pub struct Config {
     pub allow_loopback: bool,
     /// The numbers of a session.
     pub limits: Limits,
+    /// The numbers of a town.
+    pub town_limits: TownLimits,
 }
 
 /// A `sandboxd host`.
@@ -42,12 +45,19 @@ impl Config {
         let production = var("ENVIRONMENT").as_deref() == Some("production");
         // Overrides are for tests and demonstrations: production has one set of numbers.
         let limits = var("HOLDFAST_LIMITS").filter(|_| !production).and_then(|json| serde_json::from_str(&json).ok());
+        let town_limits = var("HOLDFAST_TOWN_LIMITS")
+            .filter(|_| !production)
+            .and_then(|json| serde_json::from_str(&json).ok())
+            .filter(|limits: &TownLimits| limits.check().is_ok());
         let host = var("HOLDFAST_HOST_URL").zip(var("HOLDFAST_HOST_TOKEN")).map(|(url, token)| Host { url, token });
         Self {
             nextauth_secret: var("NEXTAUTH_SECRET"),
             internal_api_secret: var("INTERNAL_API_SECRET"),
             gastown_jwt_secret: var("GASTOWN_JWT_SECRET"),
-            worker_url: var("WORKER_URL").unwrap_or_else(|| "http://localhost:8788".into()).trim_end_matches('/').to_owned(),
+            worker_url: var("WORKER_URL")
+                .unwrap_or_else(|| "http://localhost:8788".into())
+                .trim_end_matches('/')
+                .to_owned(),
             host: host.filter(|_| !production),
             model: ["HOLDFAST_MODEL_BASE_URL", "HOLDFAST_MODEL_API_KEY", "HOLDFAST_MODEL"]
                 .into_iter()
@@ -58,6 +68,7 @@ impl Config {
                 .unwrap_or_default(),
             allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1") && !production,
             limits: limits.unwrap_or_default(),
+            town_limits: town_limits.unwrap_or_default(),
         }
     }
 }

@@ -10,10 +10,13 @@
 //! | `session` | `CloudAgentSession` |
 //! | `container` | `SandboxDO`, `TownContainerDO`, and the container runtimes |
 //! | `user`, `agent` | `UserDO`, `AgentDO` |
+//! | `town` | the town family of routes, `TownDO` |
 //! | `trpc` | the session family of routes |
 //! | `http` | bodies with a bound, answers |
 //!
 //! No rule lives here: a shell turns events into inputs of a core and performs its outputs.
+
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod agent;
 pub mod auth;
@@ -25,6 +28,7 @@ mod object;
 pub mod route;
 mod session;
 pub mod sql;
+mod town;
 mod trpc;
 mod user;
 
@@ -62,12 +66,16 @@ async fn dispatch(route: Route, request: Request, env: &Env, config: &Config) ->
         Route::Progress { user, session } => session::routes::progress(request, env, &user, &session).await,
         Route::Stream => session::routes::stream(request, env, config).await,
         Route::StreamTicket => trpc::ticket::issue(request, env, config).await,
+        Route::Town(route) => town::serve(route, request, env, config).await,
         Route::Trpc(procedure) => trpc::call(procedure, request, env, config).await,
     }
 }
 
 /// Each family has its own error shape.
 fn refuse(path: &str, refusal: Refusal) -> worker::Result<Response> {
+    if path.starts_with("/api/") && !path.starts_with("/api/cloud-agent-next/") {
+        return town::refuse(refusal);
+    }
     match (refusal, path.strip_prefix("/trpc/")) {
         (refusal, Some(procedure)) => trpc::refuse(procedure, refusal),
         (Refusal::NotFound, None) => http::json(404, &http::Plain { error: "Not found" }),

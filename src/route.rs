@@ -9,22 +9,35 @@
 //! | `PUT /sessions/{user}/{session}/snapshot`, `…/logs/{execution}/logs.tar.gz` | not built yet: 501 |
 //! | `POST /api/cloud-agent-next/sessions/stream-ticket` | internal key and user token |
 //! | `POST /internal/containers/{kind}/{name}/{instance}/exited` | host token |
+//! | below `/api/towns`, `/api/users`, `/api/orgs`, `/api/mayor` | [`TownRoute`] |
 //! | `GET\|POST /trpc/{procedure}` | user token, and the internal key where [`Procedure::needs_internal_key`] |
 
+use crate::town::route::TownRoute;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 
 /// A known path with the right method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    ContainerExited { kind: ContainerKind, name: String, instance: String },
+    ContainerExited {
+        kind: ContainerKind,
+        name: String,
+        instance: String,
+    },
     Health,
-    Ingest { user: UserId, session: SessionId },
+    Ingest {
+        user: UserId,
+        session: SessionId,
+    },
     /// Known, but not there yet.
     NotBuilt,
-    Progress { user: UserId, session: SessionId },
+    Progress {
+        user: UserId,
+        session: SessionId,
+    },
     Stream,
     StreamTicket,
+    Town(TownRoute),
     Trpc(Procedure),
 }
 
@@ -109,6 +122,7 @@ impl Route {
                 only(if procedure.is_query() { "GET" } else { "POST" }, Route::Trpc(procedure))
             }
             ["api", "cloud-agent-next", "sessions", "stream-ticket"] => only("POST", Route::StreamTicket),
+            ["api", rest @ ..] => TownRoute::parse(method, rest).map(Route::Town),
             ["sessions", user, session, rest @ ..] => {
                 let user = percent_decode(user).and_then(|user| UserId::parse(&user).ok()).ok_or(Refusal::BadUserId)?;
                 let session = SessionId::parse(session).map_err(|_| Refusal::NotFound)?;
@@ -179,7 +193,9 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_is_not_found() {
-        for path in ["/", "/healthz", "/trpc", "/trpc/nope", "/trpc/health/x", "/sessions/u/agent_1/ingest", "/sessions/u"] {
+        for path in
+            ["/", "/healthz", "/trpc", "/trpc/nope", "/trpc/health/x", "/sessions/u/agent_1/ingest", "/sessions/u"]
+        {
             assert_eq!(Route::parse("GET", path), Err(Refusal::NotFound), "{path}");
         }
         assert_eq!(Route::parse("POST", "/health"), Err(Refusal::MethodNotAllowed));

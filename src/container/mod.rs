@@ -166,11 +166,16 @@ impl Shell {
         let token = if query("wake").is_some() {
             self.running(query("lease")).await?
         } else {
-            lifecycle::load(&self.db).map_err(failed)?.filter(|known| known.state == Life::Running).map(|known| known.token)
+            lifecycle::load(&self.db)
+                .map_err(failed)?
+                .filter(|known| known.state == Life::Running)
+                .map(|known| known.token)
         };
         match token {
             Some(token) => self.forward(request, &path, &token).await,
-            None if query("wake").is_some() => error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again"),
+            None if query("wake").is_some() => {
+                error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again")
+            }
             None => error(410, "NOT_RUNNING", "The container does not run"),
         }
     }
@@ -190,7 +195,9 @@ impl Shell {
                 Output::Running { token, .. } => self.tell_waiting(&Some(token)),
                 Output::Unavailable => self.tell_waiting(&None),
                 Output::Start { instance, token } => self.start(instance, token),
-                Output::Terminate { .. } => self.spawn("signal", |shell| async move { shell.runtime.signal("SIGTERM").await }),
+                Output::Terminate { .. } => {
+                    self.spawn("signal", |shell| async move { shell.runtime.signal("SIGTERM").await })
+                }
                 Output::Destroy { .. } => self.spawn("destroy", |shell| async move { shell.runtime.destroy().await }),
             }
         }

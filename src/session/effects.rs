@@ -17,9 +17,9 @@ use worker::RequestInit;
 /// One try. Takes at most the effect's own timeout; what it could not find out is a failure, and will be asked again.
 pub async fn perform(env: &Env, effect: &Effect) -> Outcome {
     let unknown = || failed("TIMEOUT", "no answer in time");
-    within(effect.timeout_ms(), try_once(env, effect))
-        .await
-        .map_or_else(unknown, |result| result.unwrap_or_else(|error| failed("SANDBOX_CONNECT_FAILED", &error.to_string())))
+    within(effect.timeout_ms(), try_once(env, effect)).await.map_or_else(unknown, |result| {
+        result.unwrap_or_else(|error| failed("SANDBOX_CONNECT_FAILED", &error.to_string()))
+    })
 }
 
 async fn try_once(env: &Env, effect: &Effect) -> worker::Result<Outcome> {

@@ -67,8 +67,7 @@ struct Shell {
 impl DurableObject for CloudAgentSession {
     fn new(state: State, env: Env) -> Self {
         let config = Config::from_env(&env);
-        let core =
-            session_core::Config { worker_url: config.worker_url.clone(), limits: config.limits.clone() };
+        let core = session_core::Config { worker_url: config.worker_url.clone(), limits: config.limits.clone() };
         let shell = Shell {
             db: object::open(&state.storage(), session_core::MIGRATIONS),
             core: RefCell::new(Session::new(core)),
@@ -115,7 +114,13 @@ impl DurableObject for CloudAgentSession {
         self.shell.message(&socket, message)
     }
 
-    async fn websocket_close(&self, socket: WebSocket, code: usize, reason: String, _clean: bool) -> worker::Result<()> {
+    async fn websocket_close(
+        &self,
+        socket: WebSocket,
+        code: usize,
+        reason: String,
+        _clean: bool,
+    ) -> worker::Result<()> {
         self.shell.wake()?;
         self.shell.closed(&socket, u16::try_from(code).unwrap_or(1006), reason)
     }

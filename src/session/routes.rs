@@ -70,12 +70,7 @@ pub async fn stream(request: Request, env: &Env, config: &Config) -> worker::Res
 }
 
 /// `POST /sessions/{user}/{session}/progress`: the object checks the report token.
-pub async fn progress(
-    mut request: Request,
-    env: &Env,
-    user: &UserId,
-    session: &SessionId,
-) -> worker::Result<Response> {
+pub async fn progress(mut request: Request, env: &Env, user: &UserId, session: &SessionId) -> worker::Result<Response> {
     let Some(token) = http::bearer(&request) else {
         return http::json(401, &error("UNAUTHORIZED", "Missing report token"));
     };

@@ -49,10 +49,13 @@ pub async fn issue(mut request: Request, env: &Env, config: &Config) -> worker::
     };
     let owned = user::call(env, &owner, &Call::Owns { session: ticket.session.to_string() }).await?;
     let Answer::Owned { entry: Some(entry) } = owned else {
-        return refuse(403, match ticket.organization_id {
-            Some(_) => "Organization does not own this session",
-            None => "Session not found or access denied",
-        });
+        return refuse(
+            403,
+            match ticket.organization_id {
+                Some(_) => "Organization does not own this session",
+                None => "Session not found or access denied",
+            },
+        );
     };
     let now = now_ms();
     let expires_at = now.saturating_add(TICKET_LIFE_MS).div_euclid(SECOND);

@@ -4,9 +4,12 @@
 //! shared suite ([`suite`], feature `suite`) runs the same statements on both, so that they cannot drift.
 //!
 //! The promises, which are the smaller common ground of the two:
-//! - A statement is one statement. Parameters are `?`, positional.
-//! - A number that is whole reads as [`Value::Integer`], whatever it was written as; integers beyond ±2^53 are refused in both directions.
-//! - There is no boolean: write 0 and 1.
+//! - A statement is one statement and holds no `;`. Parameters are `?`, positional, at most 100.
+//! - A parameter that is a number is bound as a real: a column's type turns it into an integer again, an untyped expression does not.
+//! - A number that is whole reads as [`Value::Integer`], whatever it was written as; whole numbers beyond ±[`INTEGER_MAX`] are refused
+//!   in both directions.
+//! - There is no boolean: write 0 and 1. A text, a blob and a row hold at most 2 MB.
+//! - A statement that fails changes nothing, also where it fails after its first row.
 //! - [`transaction`] commits what its closure did if that returned `Ok`, and undoes all of it otherwise. It nests.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -33,9 +36,12 @@ pub enum DatabaseError {
     /// The engine refused: syntax, a constraint, a full disk.
     #[error("sql: {0}")]
     Sql(String),
-    /// An integer that one of the two sides could not carry exactly.
-    #[error("integer out of range: {0} is beyond ±2^53")]
+    /// A whole number that one of the two sides could not carry exactly.
+    #[error("integer out of range: {0} is beyond ±(2^53 - 1)")]
     IntegerOutOfRange(i64),
+    /// Nothing to run, or more than one thing.
+    #[error("expected one statement, without ';'")]
+    NotOneStatement,
     /// A column that is not there, or not of the type the reader expects.
     #[error("column {column}: expected {expected}")]
     Column {
@@ -60,6 +66,23 @@ pub trait Database {
 /// Runs one statement for its effect.
 pub fn execute(database: &dyn Database, sql: &str, parameters: &[Value]) -> Result<(), DatabaseError> {
     database.query(sql, parameters).map(drop)
+}
+
+/// Refuses what the engines would treat differently. Every implementation of [`Database::query`] calls it first.
+///
+/// One engine runs all statements of a text, the other only the first: so a `;` is refused wherever it stands.
+pub fn check_call(sql: &str, parameters: &[Value]) -> Result<(), DatabaseError> {
+    if sql.contains(';') || sql.trim().is_empty() {
+        return Err(DatabaseError::NotOneStatement);
+    }
+    for parameter in parameters {
+        match parameter {
+            Value::Integer(n) => drop(check_integer(*n)?),
+            Value::Real(n) => drop(Value::from_number(*n)?),
+            Value::Null | Value::Text(_) | Value::Blob(_) => (),
+        }
+    }
+    Ok(())
 }
 
 /// Runs `work` as one atomic unit: an `Err` undoes all it did.

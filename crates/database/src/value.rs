@@ -2,10 +2,10 @@
 
 use crate::DatabaseError;
 
-/// The largest magnitude that both engines carry exactly: JavaScript's numbers end there.
-pub const INTEGER_MAX: i64 = 1 << 53;
+/// The largest magnitude of a whole number. JavaScript reads 2^53 + 1 as 2^53, so 2^53 itself is already doubtful.
+pub const INTEGER_MAX: i64 = (1 << 53) - 1;
 
-/// Refuses an integer beyond ±2^53.
+/// Refuses an integer beyond ±[`INTEGER_MAX`].
 pub fn check_integer(value: i64) -> Result<i64, DatabaseError> {
     if value.unsigned_abs() <= INTEGER_MAX.unsigned_abs() {
         Ok(value)
@@ -19,7 +19,7 @@ pub fn check_integer(value: i64) -> Result<i64, DatabaseError> {
 pub enum Value {
     /// SQL NULL.
     Null,
-    /// A whole number within ±2^53.
+    /// A whole number within ±[`INTEGER_MAX`].
     Integer(i64),
     /// A number that is not whole.
     Real(f64),
@@ -27,6 +27,14 @@ pub enum Value {
     Text(String),
     /// Bytes.
     Blob(Vec<u8>),
+}
+
+impl Value {
+    /// A number as an engine gave it: an integer if it is whole, whatever it was stored as.
+    pub fn from_number(number: f64) -> Result<Self, DatabaseError> {
+        // Saturates beyond the range of i64, so an integer that is too large stays too large. Infinity has no fraction of 0.
+        if number.fract() == 0.0 { check_integer(number as i64).map(Value::Integer) } else { Ok(Value::Real(number)) }
+    }
 }
 
 impl From<i64> for Value {
@@ -113,7 +121,7 @@ impl FromValue for f64 {
     fn from_value(value: &Value) -> Option<Self> {
         match value {
             Value::Real(n) => Some(*n),
-            // Within ±2^53, so exact.
+            // Within ±INTEGER_MAX, so exact.
             Value::Integer(n) => Some(*n as f64),
             _ => None,
         }

@@ -1,2 +1,70 @@
-//! The container side of Holdfast.
-fn main() {}
+//! The container side of Holdfast in one binary, and the local container host (design 4).
+//!
+//! | Module | Role |
+//! | --- | --- |
+//! | [`init`] | PID 1 of a container: starts the role, passes signals on, leaves no orphan behind |
+//! | [`session`] | serves the sessions of one sandbox |
+//! | [`town`] | serves one town |
+//! | [`host`] | stands in for a container platform on one machine |
+//!
+//! `init` runs without an event loop: it must keep working when everything else is in trouble. The other roles are
+//! processes of one thread each; what they wait for is I/O.
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
+
+mod args;
+mod bearer;
+mod host;
+mod init;
+mod log;
+mod processes;
+mod session;
+mod town;
+
+use args::Command;
+use std::error::Error;
+use std::future::Future;
+use std::process::ExitCode;
+
+/// The exit code of a command line that makes no sense.
+const EXIT_MISUSE: u8 = 2;
+
+fn main() -> ExitCode {
+    match args::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => {
+            println!("{}", args::USAGE);
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Version) => {
+            println!("sandboxd {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Init { child }) => init::run(&child),
+        Ok(Command::Session) => serve("session", session::run()),
+        Ok(Command::Town) => serve("town", town::run()),
+        Ok(Command::Host(options)) => serve("host", host::run(options)),
+        Err(misuse) => {
+            eprintln!("sandboxd: {misuse}\n\n{}", args::USAGE);
+            ExitCode::from(EXIT_MISUSE)
+        }
+    }
+}
+
+/// Runs a role to its end on one thread.
+fn serve<E: Error>(role: &'static str, role_run: impl Future<Output = Result<(), E>>) -> ExitCode {
+    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(role_run).map_err(|error| error.to_string());
+            // What still runs has no say: a read of standard input, for one, cannot be cancelled.
+            runtime.shutdown_background();
+            outcome
+        }
+        Err(error) => Err(format!("cannot start the event loop: {error}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error(role, "failed", serde_json::json!({ "error": error }));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -275,7 +275,8 @@ fn env_vars(fields: &mut Fields) -> BTreeMap<String, Secret> {
         {
             return map;
         }
-        _ => fields.issue("envVars", "Expected at most 50 names (128 of A-Z a-z 0-9 _) with values of at most 4096 bytes"),
+        _ => fields
+            .issue("envVars", "Expected at most 50 names (128 of A-Z a-z 0-9 _) with values of at most 4096 bytes"),
     }
     BTreeMap::new()
 }
@@ -389,7 +390,10 @@ mod tests {
     #[test]
     fn the_minimum_and_its_defaults() {
         let parsed = parse_prepare_session(&minimal(), false).unwrap();
-        assert_eq!((parsed.auto_initiate, parsed.shallow, parsed.created_on_platform.as_str()), (false, false, "cloud-agent"));
+        assert_eq!(
+            (parsed.auto_initiate, parsed.shallow, parsed.created_on_platform.as_str()),
+            (false, false, "cloud-agent")
+        );
     }
 
     #[test]
@@ -422,7 +426,8 @@ mod tests {
 
     #[test]
     fn several_issues_come_together() {
-        let fields: Vec<_> = parse_prepare_session(&json!({}), false).unwrap_err().into_iter().map(|i| i.path.join(".")).collect();
+        let fields: Vec<_> =
+            parse_prepare_session(&json!({}), false).unwrap_err().into_iter().map(|i| i.path.join(".")).collect();
         assert_eq!(fields, ["prompt", "mode", "model", "githubRepo"]);
         assert_eq!(parse_prepare_session(&json!([]), false).unwrap_err()[0].message, "Expected a JSON object");
     }
@@ -451,8 +456,12 @@ mod tests {
     fn a_follow_up_names_its_session_and_cannot_be_custom() {
         let id = "agent_01234567-89ab-cdef-0123-456789abcdef";
         assert!(parse_send_message(&json!({"cloudAgentSessionId": id, "prompt": "p"})).is_ok());
-        for bad in [json!({"prompt": "p"}), json!({"cloudAgentSessionId": "x", "prompt": "p"}),
-                    json!({"cloudAgentSessionId": id}), json!({"cloudAgentSessionId": id, "prompt": "p", "mode": "custom"})] {
+        for bad in [
+            json!({"prompt": "p"}),
+            json!({"cloudAgentSessionId": "x", "prompt": "p"}),
+            json!({"cloudAgentSessionId": id}),
+            json!({"cloudAgentSessionId": id, "prompt": "p", "mode": "custom"}),
+        ] {
             assert!(parse_send_message(&bad).is_err(), "{bad}");
         }
     }

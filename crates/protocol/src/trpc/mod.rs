@@ -90,11 +90,7 @@ impl TrpcError {
 
     /// An error that may pass, with a stable code.
     pub fn retryable(code: &str, message: impl Into<String>) -> Self {
-        Self {
-            error: Some(code.to_owned()),
-            retryable: Some(true),
-            ..Self::new(Code::ServiceUnavailable, message)
-        }
+        Self { error: Some(code.to_owned()), retryable: Some(true), ..Self::new(Code::ServiceUnavailable, message) }
     }
 
     /// Invalid input: the message is the JSON text of the issues.

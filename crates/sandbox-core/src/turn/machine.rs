@@ -1,0 +1,322 @@
+//! The machine itself: phases, and what each event does in each of them.
+
+use super::Input;
+use super::Output;
+use super::TurnEnd;
+use super::error::AgentError;
+use crate::agent::AgentEvent;
+use crate::limits::Limits;
+use protocol::id::KiloSessionId;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::borrow::Cow;
+
+/// Follows one agent session from prompt to end of turn, turn after turn.
+pub struct Turn {
+    limits: Limits,
+    session: KiloSessionId,
+    phase: Phase,
+    /// The last error of this turn.
+    error: Option<String>,
+    /// Events may have been missed since the prompt.
+    missed: bool,
+}
+
+/// How far the turn is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    /// There is no turn.
+    None,
+    /// The prompt is on its way.
+    Prompted { give_up_at: i64 },
+    /// The agent works.
+    Open {
+        /// Set while the agent waits for the network.
+        offline_until: Option<i64>,
+        /// Set while the model refuses.
+        retrying_until: Option<i64>,
+    },
+    /// The agent says that it is done; the turn ends as `end` at `at` at the latest.
+    Closing { end: TurnEnd, at: i64 },
+    /// We have asked the agent to stop.
+    Stopping { give_up_at: i64 },
+}
+
+const OPEN: Phase = Phase::Open { offline_until: None, retrying_until: None };
+
+impl Turn {
+    /// For the agent session `session`.
+    pub fn new(limits: &Limits, session: KiloSessionId) -> Self {
+        Self { limits: limits.clone(), session, phase: Phase::None, error: None, missed: false }
+    }
+
+    /// Takes what happened at `now_ms`, returns what to do, in order.
+    pub fn receive(&mut self, now_ms: i64, input: Input<'_>) -> Vec<Output> {
+        match input {
+            Input::Agent(event) => self.on_event(now_ms, event),
+            Input::Prompt => {
+                self.error = None;
+                self.missed = false;
+                self.phase = Phase::Prompted { give_up_at: now_ms.saturating_add(self.limits.start_ms_max) };
+                Vec::new()
+            }
+            Input::PromptRefused { message } => self.end(TurnEnd::Rejected { message }),
+            Input::ServerGone { message } => self.end(TurnEnd::Failed { message }),
+            Input::Status { busy } => self.on_status(busy),
+            Input::Stopping => {
+                if self.is_running() {
+                    self.phase = Phase::Stopping { give_up_at: now_ms.saturating_add(self.limits.abort_settle_ms) };
+                }
+                Vec::new()
+            }
+            Input::StreamResumed => {
+                self.missed = true;
+                if self.phase == Phase::None { Vec::new() } else { vec![Output::AskStatus] }
+            }
+            Input::Tick => self.tick(now_ms),
+        }
+    }
+
+    /// When a `Tick` is due.
+    pub fn next_deadline(&self) -> Option<i64> {
+        match &self.phase {
+            Phase::None => None,
+            Phase::Prompted { give_up_at } | Phase::Stopping { give_up_at } => Some(*give_up_at),
+            Phase::Open { offline_until, retrying_until } => {
+                [*offline_until, *retrying_until].into_iter().flatten().min()
+            }
+            Phase::Closing { at, .. } => Some(*at),
+        }
+    }
+
+    fn on_event(&mut self, now_ms: i64, event: &AgentEvent<'_>) -> Vec<Output> {
+        match event.kind.as_ref() {
+            // A sub-agent's requests block our turn just as well.
+            "permission.asked" => self.on_permission(event),
+            "question.asked" => on_question(event),
+            "insufficient_funds" | "payment_required" => self.on_payment(&event.kind),
+            "session.error" if self.is_ours(event) => self.on_error(event),
+            "session.network.asked" if self.is_ours(event) => self.on_offline(now_ms),
+            "session.status" if self.is_ours(event) => self.on_own_status(now_ms, event),
+            "session.turn.close" if self.is_ours(event) => self.on_close(now_ms, event),
+            "session.turn.open" if self.is_ours(event) => {
+                if matches!(self.phase, Phase::Prompted { .. } | Phase::Closing { .. }) {
+                    self.error = None;
+                    self.phase = OPEN;
+                }
+                Vec::new()
+            }
+            _ => {
+                self.on_activity(now_ms, event);
+                Vec::new()
+            }
+        }
+    }
+
+    fn on_permission(&self, event: &AgentEvent<'_>) -> Vec<Output> {
+        if matches!(self.phase, Phase::Stopping { .. }) {
+            return Vec::new();
+        }
+        event
+            .read::<Request>()
+            .map(|request| Output::ReplyPermission { id: request.id.into_owned() })
+            .into_iter()
+            .collect()
+    }
+
+    fn on_payment(&mut self, kind: &str) -> Vec<Output> {
+        if self.is_running() { self.end(TurnEnd::Fatal { error: kind.to_owned() }) } else { Vec::new() }
+    }
+
+    fn on_error(&mut self, event: &AgentEvent<'_>) -> Vec<Output> {
+        let error = event.read::<ErrorOf>().map(|of| of.error).unwrap_or_default();
+        match &self.phase {
+            Phase::Prompted { .. } if error.is_terminal() => self.end(TurnEnd::Fatal { error: error.message() }),
+            Phase::Prompted { .. } => self.end(TurnEnd::Rejected { message: error.message() }),
+            Phase::Open { .. } if error.is_terminal() => self.end(TurnEnd::Fatal { error: error.message() }),
+            Phase::Open { .. } => {
+                self.error = Some(error.message());
+                Vec::new()
+            }
+            Phase::Closing { .. } | Phase::None | Phase::Stopping { .. } => Vec::new(),
+        }
+    }
+
+    fn on_offline(&mut self, now_ms: i64) -> Vec<Output> {
+        if let Phase::Open { offline_until, .. } = &mut self.phase {
+            offline_until.get_or_insert(now_ms.saturating_add(self.limits.offline_ms_max));
+        }
+        Vec::new()
+    }
+
+    fn on_own_status(&mut self, now_ms: i64, event: &AgentEvent<'_>) -> Vec<Output> {
+        let Some(StatusOf { status }) = event.read::<StatusOf>() else { return Vec::new() };
+        match (status.kind.as_ref(), &mut self.phase) {
+            ("offline", Phase::Open { .. }) => return self.on_offline(now_ms),
+            ("retry", Phase::Open { retrying_until, .. }) => {
+                retrying_until.get_or_insert(now_ms.saturating_add(self.limits.retry_ms_max));
+                self.error = status.message.map(Cow::into_owned);
+            }
+            // Between two retries the session is busy too: only output ends a series of refusals.
+            ("busy", Phase::Open { offline_until, .. }) => *offline_until = None,
+            _ => self.on_activity(now_ms, event),
+        }
+        Vec::new()
+    }
+
+    fn on_close(&mut self, now_ms: i64, event: &AgentEvent<'_>) -> Vec<Output> {
+        let reason = event.read::<Closed>().and_then(|closed| closed.reason).unwrap_or_default();
+        match &self.phase {
+            Phase::None | Phase::Closing { .. } => return Vec::new(),
+            // What closes before the prompt was taken up is the turn before.
+            Phase::Prompted { .. } => return Vec::new(),
+            Phase::Stopping { .. } => return self.end(TurnEnd::Interrupted),
+            Phase::Open { .. } => {}
+        }
+        let end = match reason.as_ref() {
+            "error" => TurnEnd::Failed {
+                message: self.error.take().unwrap_or_else(|| "The agent ended its turn with an error".to_owned()),
+            },
+            "interrupted" => TurnEnd::Interrupted,
+            // Another prompt takes its place at once.
+            "superseded" => {
+                self.phase = Phase::Prompted { give_up_at: now_ms.saturating_add(self.limits.start_ms_max) };
+                return Vec::new();
+            }
+            _ => TurnEnd::Completed,
+        };
+        self.phase = Phase::Closing { end, at: now_ms.saturating_add(self.limits.quiet_ms) };
+        vec![Output::AskStatus]
+    }
+
+    /// Anything else that is said about our session: it is not quiet, and a model that had refused may have begun to answer.
+    fn on_activity(&mut self, now_ms: i64, event: &AgentEvent<'_>) {
+        let is_output = matches!(event.kind.as_ref(), "message.part.delta" | "message.part.updated");
+        let matters = match &self.phase {
+            Phase::Closing { .. } => true,
+            Phase::Open { offline_until, retrying_until } => {
+                is_output && (offline_until.is_some() || retrying_until.is_some())
+            }
+            Phase::None | Phase::Prompted { .. } | Phase::Stopping { .. } => false,
+        };
+        if !matters || !self.is_ours(event) {
+            return;
+        }
+        match &mut self.phase {
+            Phase::Closing { at, .. } => *at = now_ms.saturating_add(self.limits.quiet_ms),
+            _ => self.phase = OPEN,
+        }
+    }
+
+    fn on_status(&mut self, busy: bool) -> Vec<Output> {
+        match (&self.phase, busy) {
+            (Phase::Closing { end, .. }, false) => {
+                let end = end.clone();
+                self.end(end)
+            }
+            (Phase::Prompted { .. }, true) if self.missed => {
+                self.phase = OPEN;
+                Vec::new()
+            }
+            // The close was missed, and with it its reason.
+            (Phase::Open { .. }, false) if self.missed => {
+                let end = self.error.take().map_or(TurnEnd::Completed, |message| TurnEnd::Failed { message });
+                self.end(end)
+            }
+            (Phase::Stopping { .. }, false) => self.end(TurnEnd::Interrupted),
+            _ => Vec::new(),
+        }
+    }
+
+    fn tick(&mut self, now_ms: i64) -> Vec<Output> {
+        if self.next_deadline().is_none_or(|at| at > now_ms) {
+            return Vec::new();
+        }
+        let end = match &self.phase {
+            Phase::None => return Vec::new(),
+            Phase::Prompted { .. } => TurnEnd::Rejected {
+                message: if self.missed {
+                    "The agent's event stream broke, and no turn was seen to begin".to_owned()
+                } else {
+                    "The agent server accepted the prompt and did nothing".to_owned()
+                },
+            },
+            Phase::Open { offline_until, .. } => TurnEnd::Fatal {
+                error: match (offline_until, self.error.take()) {
+                    (None, Some(message)) => format!("The model keeps refusing: {message}"),
+                    (None, None) => "The model keeps refusing".to_owned(),
+                    (Some(_), _) => "The model cannot be reached over the network".to_owned(),
+                },
+            },
+            Phase::Closing { end, .. } => end.clone(),
+            Phase::Stopping { .. } => TurnEnd::Interrupted,
+        };
+        self.end(end)
+    }
+
+    /// Whether there is a turn.
+    #[cfg(test)]
+    pub(super) fn is_on(&self) -> bool {
+        self.phase != Phase::None
+    }
+
+    /// Whether a turn is on, and not being stopped.
+    fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Prompted { .. } | Phase::Open { .. })
+    }
+
+    fn is_ours(&self, event: &AgentEvent<'_>) -> bool {
+        event.session_id().is_some_and(|session| session == self.session.as_str())
+    }
+
+    fn end(&mut self, end: TurnEnd) -> Vec<Output> {
+        if self.phase == Phase::None {
+            return Vec::new();
+        }
+        self.phase = Phase::None;
+        vec![Output::Ended(end)]
+    }
+}
+
+/// A question that belongs to a tool call is the user's to answer. One without is the agent's own housekeeping ("Snapshot is slow …").
+fn on_question(event: &AgentEvent<'_>) -> Vec<Output> {
+    match event.read::<Request>() {
+        Some(Request { id, tool: None }) => vec![Output::RejectQuestion { id: id.into_owned() }],
+        _ => Vec::new(),
+    }
+}
+
+#[derive(Deserialize)]
+struct Closed<'a> {
+    #[serde(borrow, default)]
+    reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct ErrorOf<'a> {
+    #[serde(borrow, default)]
+    error: AgentError<'a>,
+}
+
+/// A permission request or a question.
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(default)]
+    tool: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct StatusOf<'a> {
+    #[serde(borrow)]
+    status: Status<'a>,
+}
+
+#[derive(Deserialize)]
+struct Status<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    message: Option<Cow<'a, str>>,
+}

@@ -1,0 +1,365 @@
+use super::*;
+use crate::agent::AgentEvent;
+use crate::fixtures;
+use crate::fixtures::What;
+use crate::limits::Limits;
+use protocol::id::KiloSessionId;
+
+const SESSION: &str = "ses_e03b2959effeetYLbSKCsEOEU2";
+
+struct Bench {
+    turn: Turn,
+    now: i64,
+}
+
+impl Bench {
+    /// A turn whose prompt is on its way at 0.
+    fn prompted() -> Self {
+        let mut bench = Self { turn: Turn::new(&Limits::default(), KiloSessionId::parse(SESSION).unwrap()), now: 0 };
+        assert_eq!(bench.receive(Input::Prompt), []);
+        bench
+    }
+
+    fn opened() -> Self {
+        let mut bench = Self::prompted();
+        assert_eq!(bench.own("session.turn.open", ""), []);
+        bench
+    }
+
+    fn receive(&mut self, input: Input<'_>) -> Vec<Output> {
+        self.turn.receive(self.now, input)
+    }
+
+    /// An event of our session with these further properties.
+    fn own(&mut self, kind: &str, more: &str) -> Vec<Output> {
+        self.event(&format!(r#"{{"type":"{kind}","properties":{{"sessionID":"{SESSION}"{more}}}}}"#))
+    }
+
+    fn event(&mut self, payload: &str) -> Vec<Output> {
+        self.receive(Input::Agent(&AgentEvent::parse(payload).unwrap()))
+    }
+
+    /// Nothing happens until the next deadline, and then it is reported.
+    fn wait(&mut self) -> Vec<Output> {
+        self.now = self.turn.next_deadline().unwrap();
+        self.receive(Input::Tick)
+    }
+}
+
+fn ended(end: TurnEnd) -> Vec<Output> {
+    vec![Output::Ended(end)]
+}
+
+fn failed(message: &str) -> TurnEnd {
+    TurnEnd::Failed { message: message.to_owned() }
+}
+
+#[test]
+fn a_turn_ends_after_its_close_when_the_status_is_idle() {
+    let mut bench = Bench::opened();
+    assert_eq!(bench.own("session.turn.close", r#","reason":"completed""#), [Output::AskStatus]);
+    assert_eq!(bench.receive(Input::Status { busy: false }), ended(TurnEnd::Completed));
+    assert_eq!((bench.turn.next_deadline(), bench.receive(Input::Tick)), (None, vec![]));
+}
+
+#[test]
+fn a_turn_ends_after_its_close_when_it_is_quiet() {
+    let mut bench = Bench::opened();
+    bench.own("session.turn.close", r#","reason":"completed""#);
+    bench.now = 200;
+    bench.own("session.diff", r#","diff":[]"#);
+    assert_eq!(bench.receive(Input::Status { busy: true }), []);
+    assert_eq!(bench.turn.next_deadline(), Some(500));
+    assert_eq!(bench.wait(), ended(TurnEnd::Completed));
+}
+
+#[test]
+fn idle_alone_ends_nothing() {
+    for event in ["session.idle", "session.turn.opened", "", "session.deleted"] {
+        let mut bench = Bench::opened();
+        assert_eq!(bench.own(event, ""), []);
+        assert_eq!(bench.turn.next_deadline(), None);
+    }
+}
+
+#[test]
+fn events_of_other_sessions_or_of_none_end_nothing() {
+    for session in [r#""sessionID":"ses_child""#, r#""sessionID":null"#, r#""sessionID":7"#, ""] {
+        let mut bench = Bench::opened();
+        for kind in ["session.turn.close", "session.error", "session.idle", "session.network.asked"] {
+            assert_eq!(bench.event(&format!(r#"{{"type":"{kind}","properties":{{{session}}}}}"#)), []);
+        }
+        assert_eq!(bench.event(r#"{"type":"session.turn.close"}"#), []);
+        assert_eq!(bench.turn.next_deadline(), None);
+    }
+}
+
+#[test]
+fn the_close_of_the_turn_before_ends_nothing() {
+    let mut bench = Bench::prompted();
+    assert_eq!(bench.own("session.turn.close", r#","reason":"completed""#), []);
+    assert_eq!(bench.receive(Input::Status { busy: false }), []);
+}
+
+#[test]
+fn a_prompt_that_starts_nothing_is_rejected_within_a_minute() {
+    let mut bench = Bench::prompted();
+    assert_eq!(bench.turn.next_deadline(), Some(60_000));
+    bench.now = 59_999;
+    assert_eq!(bench.receive(Input::Tick), []);
+    let message = "The agent server accepted the prompt and did nothing".to_owned();
+    assert_eq!(bench.wait(), ended(TurnEnd::Rejected { message }));
+}
+
+#[test]
+fn an_error_before_the_turn_opens_is_a_rejection() {
+    let mut bench = Bench::prompted();
+    let end =
+        bench.own("session.error", r#","error":{"name":"UnknownError","data":{"message":"Agent not found: \"x\""}}"#);
+    assert_eq!(end, ended(TurnEnd::Rejected { message: "Agent not found: \"x\"".into() }));
+    let mut bench = Bench::prompted();
+    assert_eq!(
+        bench.receive(Input::PromptRefused { message: "404".into() }),
+        ended(TurnEnd::Rejected { message: "404".into() })
+    );
+}
+
+#[test]
+fn an_error_of_payment_is_fatal_at_once() {
+    let error = r#","error":{"name":"APIError","data":{"message":"Insufficient credits","statusCode":402}}"#;
+    for mut bench in [Bench::prompted(), Bench::opened()] {
+        assert_eq!(bench.own("session.error", error), ended(TurnEnd::Fatal { error: "Insufficient credits".into() }));
+        assert_eq!(bench.own("session.turn.close", r#","reason":"error""#), []);
+    }
+    let mut bench = Bench::opened();
+    let end = bench.event(r#"{"type":"payment_required","properties":{}}"#);
+    assert_eq!(end, ended(TurnEnd::Fatal { error: "payment_required".into() }));
+}
+
+#[test]
+fn waiting_for_the_network_has_an_end() {
+    for event in [("session.network.asked", ""), ("session.status", r#","status":{"type":"offline"}"#)] {
+        let mut bench = Bench::opened();
+        bench.own(event.0, event.1);
+        bench.now = 10_000;
+        bench.own("session.status", r#","status":{"type":"offline"}"#);
+        assert_eq!(bench.turn.next_deadline(), Some(60_000));
+        let error = "The model cannot be reached over the network".to_owned();
+        assert_eq!(bench.wait(), ended(TurnEnd::Fatal { error }));
+    }
+}
+
+#[test]
+fn a_network_that_comes_back_is_no_failure() {
+    let mut bench = Bench::opened();
+    bench.own("session.network.asked", "");
+    bench.own("session.status", r#","status":{"type":"busy"}"#);
+    assert_eq!(bench.turn.next_deadline(), None);
+}
+
+#[test]
+fn a_model_that_keeps_refusing_is_given_up_and_one_that_answers_is_not() {
+    let retry = r#","status":{"type":"retry","attempt":1,"message":"slow down","next":1}"#;
+    let mut bench = Bench::opened();
+    bench.own("session.status", retry);
+    bench.own("session.status", r#","status":{"type":"busy"}"#);
+    bench.own("session.status", retry);
+    assert_eq!(bench.turn.next_deadline(), Some(600_000));
+    let error = "The model keeps refusing: slow down".to_owned();
+    assert_eq!(bench.wait(), ended(TurnEnd::Fatal { error }));
+
+    let mut bench = Bench::opened();
+    bench.own("session.status", retry);
+    // 7.0.33 names the session only inside of the part.
+    bench.event(&format!(r#"{{"type":"message.part.updated","properties":{{"part":{{"sessionID":"{SESSION}"}}}}}}"#));
+    assert_eq!(bench.turn.next_deadline(), None);
+}
+
+#[test]
+fn permissions_are_granted_also_to_sub_agents_but_not_while_stopping() {
+    let asked =
+        r#"{"type":"permission.asked","properties":{"id":"per_1","sessionID":"ses_child","permission":"bash"}}"#;
+    let mut bench = Bench::opened();
+    assert_eq!(bench.event(asked), [Output::ReplyPermission { id: "per_1".into() }]);
+    bench.receive(Input::Stopping);
+    assert_eq!(bench.event(asked), []);
+}
+
+#[test]
+fn a_question_is_the_users_unless_no_tool_asked_it() {
+    let mut bench = Bench::opened();
+    assert_eq!(bench.own("question.asked", r#","id":"que_1","questions":[],"tool":{"callID":"c"}"#), []);
+    let snapshot = bench.own("question.asked", r#","id":"que_2","questions":[{"question":"Snapshot is slow"}]"#);
+    assert_eq!(snapshot, [Output::RejectQuestion { id: "que_2".into() }]);
+}
+
+#[test]
+fn stopping_ends_with_the_close_or_with_idle_or_after_a_while() {
+    let mut bench = Bench::opened();
+    bench.receive(Input::Stopping);
+    bench.own("session.error", r#","error":{"name":"MessageAbortedError"}"#);
+    bench.own("session.idle", "");
+    assert_eq!(bench.own("session.turn.close", r#","reason":"interrupted""#), ended(TurnEnd::Interrupted));
+
+    let mut bench = Bench::prompted();
+    bench.receive(Input::Stopping);
+    assert_eq!(bench.receive(Input::Status { busy: false }), ended(TurnEnd::Interrupted));
+
+    let mut bench = Bench::prompted();
+    bench.receive(Input::Stopping);
+    assert_eq!(bench.turn.next_deadline(), Some(5_000));
+    assert_eq!(bench.wait(), ended(TurnEnd::Interrupted));
+
+    let mut idle = Bench::opened();
+    idle.receive(Input::ServerGone { message: "x".into() });
+    assert_eq!((idle.receive(Input::Stopping), idle.turn.next_deadline()), (vec![], None));
+}
+
+#[test]
+fn a_superseded_turn_goes_on_with_the_next() {
+    let mut bench = Bench::opened();
+    assert_eq!(bench.own("session.turn.close", r#","reason":"superseded""#), []);
+    bench.own("session.turn.open", "");
+    bench.own("session.turn.close", r#","reason":"completed""#);
+    assert_eq!(bench.wait(), ended(TurnEnd::Completed));
+}
+
+#[test]
+fn a_turn_that_reopens_goes_on() {
+    let mut bench = Bench::opened();
+    bench.own("session.turn.close", r#","reason":"completed""#);
+    bench.own("session.turn.open", "");
+    assert_eq!(bench.turn.next_deadline(), None);
+}
+
+#[test]
+fn what_the_stream_missed_is_asked_for() {
+    let mut bench = Bench::opened();
+    assert_eq!(bench.receive(Input::StreamResumed), [Output::AskStatus]);
+    assert_eq!(bench.receive(Input::Status { busy: true }), []);
+    assert_eq!(bench.receive(Input::Status { busy: false }), ended(TurnEnd::Completed));
+    assert_eq!(bench.receive(Input::StreamResumed), []);
+
+    let mut bench = Bench::prompted();
+    bench.receive(Input::StreamResumed);
+    assert_eq!(bench.receive(Input::Status { busy: true }), []);
+    bench.own("session.turn.close", r#","reason":"completed""#);
+    assert_eq!(bench.wait(), ended(TurnEnd::Completed));
+
+    let mut bench = Bench::prompted();
+    bench.receive(Input::StreamResumed);
+    assert_eq!(bench.receive(Input::Status { busy: false }), []);
+    assert!(matches!(bench.wait()[..], [Output::Ended(TurnEnd::Rejected { .. })]));
+}
+
+#[test]
+fn a_status_that_nobody_needs_changes_nothing() {
+    let mut bench = Bench::opened();
+    assert_eq!(bench.receive(Input::Status { busy: false }), []);
+    assert_eq!(bench.own("session.turn.close", r#","reason":"completed""#), [Output::AskStatus]);
+}
+
+/// What the machine says during a recording, each under the note of its scenario.
+fn replay(recording: &str, answer_status: bool) -> Vec<(String, Output)> {
+    let session = fixtures::lines(recording)
+        .find_map(|line| match line.what {
+            What::Event(payload) => AgentEvent::parse(&payload).unwrap().session_id().map(|id| id.into_owned()),
+            _ => None,
+        })
+        .unwrap();
+    // The recording client sent its next prompt after 250 ms of quiet.
+    let limits = Limits { quiet_ms: 200, ..Limits::default() };
+    let mut turn = Turn::new(&limits, KiloSessionId::parse(&session).unwrap());
+    let mut answers = Vec::new();
+    let mut scenario = String::new();
+    let mut lines: Vec<fixtures::Line> = fixtures::lines(recording).collect();
+    // What a failing command says just before the next prompt is not that prompt's rejection.
+    let stray =
+        lines.iter().position(|line| matches!(&line.what, What::Event(event) if event.contains("Command not found")));
+    stray.into_iter().for_each(|index| drop(lines.remove(index)));
+    for line in lines {
+        while let Some(at) = turn.next_deadline().filter(|at| *at <= line.ms) {
+            answers.extend(turn.receive(at, Input::Tick).into_iter().map(|output| (scenario.clone(), output)));
+        }
+        let outputs = match &line.what {
+            What::Event(payload) => turn.receive(line.ms, Input::Agent(&AgentEvent::parse(payload).unwrap())),
+            What::Note(note) => {
+                scenario.clone_from(note);
+                Vec::new()
+            }
+            // A prompt that is queued behind another belongs to the turn that is on.
+            What::Request(path) if *path == format!("POST /session/{session}/prompt_async") && !turn.is_on() => {
+                turn.receive(line.ms, Input::Prompt)
+            }
+            What::Request(path) if *path == format!("POST /session/{session}/abort") => {
+                turn.receive(line.ms, Input::Stopping)
+            }
+            What::Response(path, 400) if path.ends_with("/prompt_async") => {
+                turn.receive(line.ms, Input::PromptRefused { message: "400".into() })
+            }
+            What::Request(_) | What::Response(..) => Vec::new(),
+        };
+        for output in outputs {
+            if output == Output::AskStatus {
+                if answer_status {
+                    let ends = turn.receive(line.ms, Input::Status { busy: false });
+                    answers.extend(ends.into_iter().map(|output| (scenario.clone(), output)));
+                }
+            } else {
+                answers.push((scenario.clone(), output));
+            }
+        }
+    }
+    answers
+}
+
+#[test]
+fn recorded_scenarios_end_as_they_did() {
+    let end = |end: TurnEnd| Some(end);
+    let rejected = || end(TurnEnd::Rejected { message: "400".into() });
+    // Scenario, and what ends in it; `None` stands for a granted permission.
+    let expected = |drop: TurnEnd| {
+        vec![
+            ("B plain text", vec![end(TurnEnd::Completed)]),
+            ("C tools: bash and write", vec![end(TurnEnd::Completed)]),
+            ("D permission asked: once", vec![None, end(TurnEnd::Completed)]),
+            ("D2 permission asked: reject", vec![None, end(TurnEnd::Completed)]),
+            ("E question: reply", vec![end(TurnEnd::Completed)]),
+            ("E2 question: reject", vec![end(TurnEnd::Completed)]),
+            ("F abort while text streams", vec![end(TurnEnd::Interrupted)]),
+            ("F2 abort while bash runs", vec![end(TurnEnd::Interrupted)]),
+            ("F3 abort while permission is asked", vec![None, end(TurnEnd::Interrupted)]),
+            ("G error 401", vec![end(failed("bad key"))]),
+            ("G error 400", vec![end(failed("malformed"))]),
+            ("G error 402", vec![end(TurnEnd::Fatal { error: "Insufficient credits".into() })]),
+            ("G drop", vec![end(drop)]),
+            ("G error 429 retry", vec![end(TurnEnd::Interrupted)]),
+            (
+                "J messageID",
+                vec![end(TurnEnd::Completed), end(TurnEnd::Completed), rejected(), end(TurnEnd::Completed)],
+            ),
+            ("queue: two prompts", vec![end(TurnEnd::Completed)]),
+        ]
+    };
+    for (recording, drop) in
+        fixtures::RECORDINGS.into_iter().zip([failed("Connection reset by server"), TurnEnd::Interrupted])
+    {
+        for answer_status in [true, false] {
+            let mut seen: Vec<(String, Vec<Option<TurnEnd>>)> = Vec::new();
+            for (scenario, output) in replay(recording, answer_status) {
+                let what = match output {
+                    Output::Ended(end) => Some(end),
+                    Output::ReplyPermission { .. } => None,
+                    other => panic!("{scenario}: {other:?}"),
+                };
+                match seen.last_mut() {
+                    Some((last, all)) if *last == scenario => all.push(what),
+                    _ => seen.push((scenario, vec![what])),
+                }
+            }
+            let expected = expected(drop.clone());
+            let seen: Vec<_> = seen.iter().map(|(scenario, all)| (scenario.as_str(), all.clone())).collect();
+            assert_eq!(seen, expected);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The log: one JSON object per line on stderr, with ids, without secrets.
+
+use serde_json::Value;
+use std::io::Write;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+
+/// What went as it should.
+pub fn info(role: &str, event: &str, fields: Value) {
+    write("info", role, event, fields);
+}
+
+/// What did not, and was dealt with.
+pub fn warn(role: &str, event: &str, fields: Value) {
+    write("warn", role, event, fields);
+}
+
+/// What did not, and ends something.
+pub fn error(role: &str, event: &str, fields: Value) {
+    write("error", role, event, fields);
+}
+
+fn write(level: &str, role: &str, event: &str, fields: Value) {
+    let line = line(level, role, event, now_ms(), fields);
+    // A log that cannot be written must not end what it reports on.
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// `fields` is an object; its members come after the fixed ones and cannot replace them.
+fn line(level: &str, role: &str, event: &str, time_ms: u64, fields: Value) -> Value {
+    let mut line = serde_json::Map::new();
+    line.insert("time".to_owned(), time_ms.into());
+    line.insert("level".to_owned(), level.into());
+    line.insert("role".to_owned(), role.into());
+    line.insert("event".to_owned(), event.into());
+    if let Value::Object(fields) = fields {
+        for (name, value) in fields {
+            line.entry(name).or_insert(value);
+        }
+    }
+    Value::Object(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_line_has_its_fixed_members_whatever_the_fields_are() {
+        let line = line("info", "init", "started", 7, json!({ "pid": 4, "role": "other" }));
+        assert_eq!(line, json!({ "time": 7, "level": "info", "role": "init", "event": "started", "pid": 4 }));
+    }
+}

@@ -1,0 +1,114 @@
+//! Why work could not be done, and how that is told: one enum, stable codes, one place that makes an outcome of it.
+
+use super::git::GitError;
+use super::git::GitUrlError;
+use super::limits;
+use protocol::id::ExecutionId;
+use protocol::sandbox::Outcome;
+use std::io;
+
+/// Why an attempt failed. The texts are for people and hold no secrets.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// Somebody called `job/abort` or `stop`.
+    #[error("{0} before the agent took the prompt")]
+    Aborted(&'static str),
+    /// The agent server did not come up.
+    #[error("Kilo server did not start: {0}")]
+    AgentServer(String),
+    /// One execution at a time.
+    #[error("Execution {0} is still running")]
+    Busy(ExecutionId),
+    /// The disk cannot be looked at.
+    #[error("Disk check failed: {0}")]
+    Disk(String),
+    /// Nothing can be cloned.
+    #[error("Disk is full: {free_mb} MB free, {} MB are needed", limits::DISK_FREE_MIN_MB)]
+    DiskFull {
+        /// What is free.
+        free_mb: u64,
+    },
+    /// A git command failed.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// The plan's URL cannot be cloned.
+    #[error(transparent)]
+    GitUrl(#[from] GitUrlError),
+    /// `kilo import` failed.
+    #[error("Session import failed ({0})")]
+    Import(String),
+    /// The ingest socket could not be opened.
+    #[error("Ingest connection failed: {0}")]
+    Ingest(String),
+    /// The upstream branch is not there.
+    #[error("Branch {0} does not exist on the remote")]
+    NoSuchBranch(String),
+    /// The agent did not take the prompt.
+    #[error("Prompt was not taken: {0}")]
+    Prompt(String),
+    /// Another process has the session.
+    #[error("Another process on this disk owns the session")]
+    Owned,
+    /// A setup command failed.
+    #[error("Setup command {number} (`{command}`) {reason}")]
+    SetupCommand {
+        /// From 1.
+        number: usize,
+        /// As given.
+        command: String,
+        /// Exit code and last lines, or the timeout.
+        reason: String,
+    },
+    /// The container is full.
+    #[error("This container already runs {} agent servers", limits::MAX_AGENT_SERVERS)]
+    TooManyAgents,
+    /// Folders or files could not be made.
+    #[error("Workspace setup failed: {0}")]
+    Workspace(io::Error),
+}
+
+impl WorkError {
+    /// The stable code (spec/session.md 8.1).
+    pub fn code(&self) -> &'static str {
+        match self {
+            WorkError::AgentServer(_) | WorkError::Import(_) => "KILO_SERVER_FAILED",
+            WorkError::Owned | WorkError::TooManyAgents => "SANDBOX_CONNECT_FAILED",
+            WorkError::Aborted(_) | WorkError::Busy(_) | WorkError::Ingest(_) | WorkError::Prompt(_) => {
+                "WRAPPER_START_FAILED"
+            }
+            WorkError::Disk(_)
+            | WorkError::DiskFull { .. }
+            | WorkError::Git(_)
+            | WorkError::GitUrl(_)
+            | WorkError::NoSuchBranch(_)
+            | WorkError::SetupCommand { .. }
+            | WorkError::Workspace(_) => "WORKSPACE_SETUP_FAILED",
+        }
+    }
+
+    /// Whether the same plan could succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            WorkError::Git(error) => error.is_passing(),
+            WorkError::AgentServer(_)
+            | WorkError::Busy(_)
+            | WorkError::Disk(_)
+            | WorkError::DiskFull { .. }
+            | WorkError::Import(_)
+            | WorkError::Ingest(_)
+            | WorkError::Owned
+            | WorkError::TooManyAgents => true,
+            WorkError::Aborted(_)
+            | WorkError::GitUrl(_)
+            | WorkError::NoSuchBranch(_)
+            | WorkError::Prompt(_)
+            | WorkError::SetupCommand { .. }
+            | WorkError::Workspace(_) => false,
+        }
+    }
+
+    /// What is reported.
+    pub fn outcome(&self) -> Outcome {
+        Outcome::Failed { code: self.code().to_owned(), message: self.to_string(), retryable: self.is_retryable() }
+    }
+}

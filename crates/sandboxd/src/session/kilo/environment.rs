@@ -1,0 +1,156 @@
+//! The environment and the configuration of the agent server.
+//!
+//! It holds what the agent must have and nothing else: the model's key is in the configuration only, and the container's
+//! token, the ingest secret and the git token are nowhere in it.
+
+use crate::session::config::Config;
+use crate::session::config::Model;
+use crate::session::paths::SessionPaths;
+use crate::session::reap;
+use protocol::sandbox::WorkspacePlan;
+use serde_json::Value;
+use serde_json::json;
+
+/// The name under which the agent server knows the configured provider.
+pub const PROVIDER: &str = "holdfast";
+
+/// Names and values.
+pub type Environment = Vec<(String, String)>;
+
+/// Without these the server calls home, updates itself, or asks (spec/kilo.md 3).
+const SWITCHES: [(&str, &str); 9] = [
+    ("KILO_DISABLE_AUTOUPDATE", "1"),
+    ("KILO_DISABLE_CODEBASE_INDEXING", "vscode-no-workspace"),
+    ("KILO_DISABLE_DEFAULT_PLUGINS", "1"),
+    ("KILO_DISABLE_LSP_DOWNLOAD", "1"),
+    ("KILO_DISABLE_MODELS_FETCH", "1"),
+    ("KILO_DISABLE_PRESENCE", "1"),
+    ("KILO_DISABLE_SESSION_INGEST", "1"),
+    ("KILO_DISABLE_SHARE", "1"),
+    ("KILO_TELEMETRY_LEVEL", "off"),
+];
+
+/// What setup commands get. The caller's own variables come first: they cannot replace ours.
+pub fn for_setup(config: &Config, paths: &SessionPaths, plan: &WorkspacePlan) -> Environment {
+    let home = paths.home.to_string_lossy();
+    let mut environment: Environment =
+        plan.env.iter().map(|(name, value)| (name.clone(), value.expose().to_owned())).collect();
+    for (name, value) in [
+        ("PATH", config.path.as_str()),
+        ("HOME", home.as_ref()),
+        ("SESSION_HOME", home.as_ref()),
+        ("SESSION_ID", plan.session_id.as_str()),
+        ("LANG", "C.UTF-8"),
+        (reap::MARK, plan.session_id.as_str()),
+    ] {
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+    environment
+}
+
+/// What the agent server gets.
+pub fn for_agent(config: &Config, model: &Model, paths: &SessionPaths, plan: &WorkspacePlan) -> Environment {
+    let mut environment = for_setup(config, paths, plan);
+    environment.extend(SWITCHES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    environment.push(("KILO_CONFIG_CONTENT".to_owned(), configuration(model, plan).to_string()));
+    environment
+}
+
+/// Everything is allowed, because nobody is there to ask; no snapshots, because a slow one asks a question that blocks
+/// (spec/kilo.md 6).
+fn configuration(model: &Model, plan: &WorkspacePlan) -> Value {
+    let full_name = format!("{PROVIDER}/{}", model.name);
+    let mut configuration = json!({
+        "autoupdate": false,
+        "share": "disabled",
+        "snapshot": false,
+        "permission": { "*": "allow" },
+        "enabled_providers": [PROVIDER],
+        "model": full_name,
+        "small_model": full_name,
+        "provider": { PROVIDER: {
+            "npm": "@ai-sdk/openai-compatible",
+            "name": "Holdfast",
+            "options": { "baseURL": model.base_url, "apiKey": model.api_key.expose() },
+            "models": { &model.name: {
+                "name": model.name,
+                "tool_call": true,
+                "limit": { "context": 200_000, "output": 8_192 },
+            } },
+        } },
+    });
+    if let Some(sections) = configuration.as_object_mut() {
+        if let Some(servers) = &plan.mcp_servers {
+            sections.insert("mcp".to_owned(), servers.clone());
+        }
+        if let Some(prompt) = &plan.append_system_prompt {
+            sections.insert("agent".to_owned(), json!({ "custom": { "prompt": prompt } }));
+        }
+    }
+    configuration
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn plan(extra: Value) -> WorkspacePlan {
+        let mut plan = json!({
+            "sessionId": "agent_01234567-89ab-cdef-0123-456789abcdef",
+            "kiloSessionId": "ses_0123456789abABCDEFGHIJKLMN",
+            "gitUrl": "https://git.example/a",
+            "gitToken": "git-token",
+            "env": { "HOME": "/elsewhere", "FOO": "bar" },
+        });
+        plan.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        serde_json::from_value(plan).unwrap()
+    }
+
+    fn model() -> Model {
+        Model {
+            base_url: "http://127.0.0.1:1/v1".into(),
+            api_key: protocol::sandbox::Secret("model-key".into()),
+            name: "m".into(),
+        }
+    }
+
+    #[test]
+    fn permissions_snapshots_and_the_provider_are_as_the_server_needs_them() {
+        let configuration =
+            configuration(&model(), &plan(json!({ "appendSystemPrompt": "p", "mcpServers": { "a": {} } })));
+        assert_eq!(configuration["permission"], json!({ "*": "allow" }));
+        assert_eq!(configuration["snapshot"], false);
+        assert_eq!(configuration["model"], "holdfast/m");
+        assert_eq!(configuration["provider"]["holdfast"]["models"]["m"]["tool_call"], true);
+        assert_eq!(configuration["agent"]["custom"]["prompt"], "p");
+        assert_eq!(configuration["mcp"], json!({ "a": {} }));
+    }
+
+    #[test]
+    fn the_agent_gets_no_token_and_the_caller_replaces_nothing_of_ours() {
+        let plan = plan(json!({}));
+        let paths = SessionPaths::new(Path::new("/r"), &plan.session_id);
+        let config = Config {
+            root: "/r".into(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            token: Some(protocol::sandbox::Secret("sandbox-token".into())),
+            allow_loopback: false,
+            path: "/bin".into(),
+            kilo: None,
+            model: Some(model()),
+            author: crate::session::config::Author { name: "n".into(), email: "e".into() },
+        };
+        let environment = for_agent(&config, &model(), &paths, &plan);
+        let of = |wanted: &str| {
+            // The last one wins, as with `Command::envs`.
+            environment.iter().rev().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str())
+        };
+        assert_eq!(of("HOME"), Some("/r/home/agent_01234567-89ab-cdef-0123-456789abcdef"));
+        assert_eq!((of("FOO"), of(reap::MARK)), (Some("bar"), Some(plan.session_id.as_str())));
+        for (name, value) in &environment {
+            assert!(!value.contains("sandbox-token") && !value.contains("git-token"), "{name}");
+            assert!(!value.contains("model-key") || name == "KILO_CONFIG_CONTENT", "{name}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! One running `kilo serve`: started, watched, stopped.
+//!
+//! A task owns the process. It drains its outputs, tells everybody when it ended, and kills its group when the
+//! [`Server`] is dropped, so that no way out of a function leaves an agent server behind.
+
+use super::client::Client;
+use super::environment::Environment;
+use crate::log;
+use crate::session::command;
+use crate::session::command::Group;
+use crate::session::error::WorkError;
+use crate::session::limits;
+use crate::session::redact::Redactor;
+use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use protocol::id::KiloSessionId;
+use serde_json::json;
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::process::Child;
+use tokio::process::Command;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+
+/// A request before this line may never be answered (spec/kilo.md 3).
+const LISTENING: &str = "kilo server listening on http://";
+
+/// Tells when an agent server has ended: `None` while it runs, then the reason.
+pub type Gone = watch::Receiver<Option<String>>;
+
+/// How to start one.
+pub struct Recipe<'a> {
+    /// The program.
+    pub kilo: &'a Path,
+    /// Its environment, whole.
+    pub environment: &'a Environment,
+    /// The repository.
+    pub workspace: &'a Path,
+    /// The agent session that is worked in.
+    pub session: &'a KiloSessionId,
+    /// The model's name.
+    pub model: &'a str,
+    /// For what it says when it fails.
+    pub redactor: &'a Redactor,
+}
+
+/// An agent server.
+pub struct Server {
+    /// Calls it.
+    pub client: Client,
+    environment: Environment,
+    gone: Gone,
+    stop: oneshot::Sender<()>,
+    /// One of the container's places for agent servers.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Server {
+    /// Starts one and waits until it listens.
+    pub async fn start(
+        recipe: &Recipe<'_>,
+        http: &reqwest::Client,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, WorkError> {
+        let mut tries = limits::AGENT_START_TRIES;
+        let (port, process) = loop {
+            let port = free_port().map_err(|error| WorkError::AgentServer(error.to_string()))?;
+            match launch(recipe, port).await {
+                Ok(process) => break (port, process),
+                // Somebody took the port in between.
+                Err(NotListening::Exited { tail, .. }) if tries > 1 && tail.contains("port") => {
+                    tries = tries.saturating_sub(1);
+                }
+                Err(error) => return Err(WorkError::AgentServer(recipe.redactor.clean(&error.to_string()))),
+            }
+        };
+        let client = Client::new(http.clone(), port, recipe.session.clone(), recipe.model.to_owned());
+        let (tell_gone, gone) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
+        tokio::spawn(watch_over(process, stopped, tell_gone));
+        Ok(Self { client, environment: recipe.environment.clone(), gone, stop, _place: place })
+    }
+
+    /// Whether it runs, with this configuration, for this agent session.
+    pub fn serves(&self, environment: &Environment, session: &KiloSessionId) -> bool {
+        self.gone.borrow().is_none() && self.environment == *environment && self.client.session() == session
+    }
+
+    /// Tells when it has ended.
+    pub fn gone(&self) -> Gone {
+        self.gone.clone()
+    }
+
+    /// Ends it. What it was doing is aborted first: SIGTERM in a turn leaves locks behind that the next start runs into
+    /// (spec/kilo.md 6).
+    pub async fn stop(self) {
+        let mut gone = self.gone;
+        if gone.borrow().is_none() {
+            if let Err(error) = self.client.abort().await {
+                log::warn("session", "abort_before_stop_failed", json!({ "error": error.to_string() }));
+            }
+            let _ = self.stop.send(());
+            // The task bounds this: SIGKILL follows SIGTERM.
+            let _ = gone.wait_for(Option::is_some).await;
+        }
+    }
+}
+
+struct Process {
+    child: Child,
+    group: Group,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum NotListening {
+    #[error("cannot be started: {0}")]
+    Start(#[from] io::Error),
+    #[error("ended with {status} before it listened{}", command::quote(.tail))]
+    Exited { status: String, tail: String },
+    #[error("did not listen within {} s{}", limits::AGENT_START_TIMEOUT.as_secs(), command::quote(.tail))]
+    Timeout { tail: String },
+}
+
+/// `--port 0` would not mean any port: it takes a fixed one first.
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+async fn launch(recipe: &Recipe<'_>, port: u16) -> Result<Process, NotListening> {
+    let mut command = Command::new(recipe.kilo);
+    command.args(["serve", "--hostname", "127.0.0.1", "--port", &port.to_string()]);
+    command.env_clear().envs(recipe.environment.iter().map(|(name, value)| (name, value)));
+    command.current_dir(recipe.workspace).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let group = Group::of(&child);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (heard, mut said) = watch::channel(String::new());
+    tokio::spawn(drain(stdout, heard.clone()));
+    tokio::spawn(drain(stderr, heard));
+    let listening = async {
+        loop {
+            tokio::select! {
+                status = child.wait() => {
+                    // What it said last may still be on its way.
+                    tokio::time::sleep(limits::OUTPUT_GRACE).await;
+                    let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+                    return Err(NotListening::Exited { status, tail: said.borrow().trim().to_owned() });
+                }
+                listens = async { said.wait_for(|text| text.contains(LISTENING)).await.is_ok() } => {
+                    if listens {
+                        return Ok(());
+                    }
+                    // Both outputs are closed: only the exit remains to be seen.
+                    tokio::time::sleep(limits::OUTPUT_GRACE).await;
+                }
+            }
+        }
+    };
+    match tokio::time::timeout(limits::AGENT_START_TIMEOUT, listening).await {
+        Ok(Ok(())) => Ok(Process { child, group }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(NotListening::Timeout { tail: said.borrow().trim().to_owned() }),
+    }
+}
+
+/// Reads to the end, or the server would block; keeps the first part, where it says that it listens or why it cannot.
+async fn drain(stream: Option<impl AsyncRead + Unpin>, heard: watch::Sender<String>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = [0; 4096];
+    while let Ok(read) = stream.read(&mut buffer).await {
+        let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return };
+        heard.send_if_modified(|text| {
+            let has_room = text.len() < limits::OUTPUT_TAIL_BYTES;
+            if has_room {
+                text.push_str(&String::from_utf8_lossy(bytes));
+            }
+            has_room
+        });
+    }
+}
+
+async fn watch_over(mut process: Process, stop: oneshot::Receiver<()>, tell_gone: watch::Sender<Option<String>>) {
+    let status = tokio::select! {
+        status = process.child.wait() => status,
+        asked = stop => {
+            if asked.is_ok()
+                && let Some(leader) = process.group.leader
+            {
+                let _ = kill(leader, Signal::SIGTERM);
+                let _ = tokio::time::timeout(limits::AGENT_STOP_TIMEOUT, process.child.wait()).await;
+            }
+            end(&mut process).await
+        }
+    };
+    process.group.leader = process.group.leader.filter(|_| status.is_err());
+    let reason = status.map_or_else(|error| error.to_string(), |status| status.to_string());
+    tell_gone.send_replace(Some(format!("the agent server ended with {reason}")));
+}
+
+/// Kills what is left of it.
+async fn end(process: &mut Process) -> io::Result<std::process::ExitStatus> {
+    if let Ok(None) = process.child.try_wait() {
+        let _ = process.group.leader.map(|leader: Pid| nix::sys::signal::killpg(leader, Signal::SIGKILL));
+    }
+    process.child.wait().await
+}

@@ -1,0 +1,76 @@
+//! Every bound of the session role, with its unit in its name and the reason for it.
+//!
+//! The numbers come from spec/session.md 14 unless a line says otherwise.
+
+use std::time::Duration;
+
+/// A body of a call; a prompt of 100,000 characters and 50 variables of 4 KiB fit well.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Sessions that one process remembers: each is a small record, the agent servers are counted apart.
+pub const SESSIONS_MAX: usize = 4096;
+/// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1).
+pub const MAX_AGENT_SERVERS: usize = 8;
+
+/// Below this much free space what killed clones left behind is cleared first.
+pub const DISK_LOW_MB: u64 = 2_048;
+/// Below this much nothing can be cloned and work is refused.
+pub const DISK_FREE_MIN_MB: u64 = 256;
+
+/// A clone.
+pub const CLONE_TIMEOUT: Duration = Duration::from_secs(120);
+/// A git command that asks the remote: fetch, ls-remote, push.
+pub const GIT_REMOTE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A git command that works on the disk alone, hooks included.
+pub const GIT_LOCAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// One setup command.
+pub const SETUP_COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
+/// What is kept of the end of a command's output, for its error message.
+pub const OUTPUT_TAIL_BYTES: usize = 8 * 1024;
+/// What a caller may read of a command's output: `git status` of a large change fits.
+pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// How many of the last lines of output an error message quotes.
+pub const OUTPUT_TAIL_LINES: usize = 12;
+/// After a command ended, how long its output may still be held open by what it left running.
+pub const OUTPUT_GRACE: Duration = Duration::from_millis(250);
+
+/// `kilo import`; the first one in a home also creates the database: 5 s on a busy machine.
+pub const IMPORT_TIMEOUT: Duration = Duration::from_secs(60);
+/// From the start of `kilo serve` to its listening line: 4 s on a busy machine.
+pub const AGENT_START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Starts of `kilo serve` for one attempt: the chosen port may be taken in between.
+pub const AGENT_START_TRIES: u32 = 3;
+/// One call to the agent server; an abort takes up to 0.4 s, the first prompt up to 2.5 s.
+pub const AGENT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// From SIGTERM to SIGKILL of an agent server; it needs 1.4 s in the middle of a turn.
+pub const AGENT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One post of a progress report.
+pub const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first pause between posts of the same report; doubles up to [`REPORT_BACKOFF_MAX`].
+pub const REPORT_BACKOFF_MIN: Duration = Duration::from_millis(250);
+/// The longest pause between posts of the same report.
+pub const REPORT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// Reports of one attempt that wait: more than an attempt has steps.
+pub const REPORT_QUEUE: usize = 32;
+
+/// The whole auto-commit.
+pub const AUTO_COMMIT_TIMEOUT: Duration = Duration::from_secs(120);
+/// Characters of a commit message's subject.
+pub const COMMIT_SUBJECT_CHARS: usize = 72;
+
+/// An ingest connection attempt.
+pub const INGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// On SIGTERM, how long the last events may wait for their acknowledgement: inside the platform's time before SIGKILL.
+pub const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a stop or an abort waits for the turn to end before it goes on without it.
+pub const TURN_END_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the peer may take to answer our close frame.
+pub const SOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Notes of a socket, or of an event stream, that wait for the session's loop. Beyond it the sender waits.
+pub const NOTES_MAX: usize = 64;
+/// After the event stream of an agent server ended, until it is subscribed to again.
+pub const RESUBSCRIBE_PAUSE_MS: i64 = 250;
+/// Asking the agent server what its sessions are doing; no answer is fine too.
+pub const AGENT_STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Condensing a conversation: one call of the model.
+pub const CONDENSE_TIMEOUT: Duration = Duration::from_secs(180);

@@ -1,0 +1,208 @@
+//! One execution's connection to its object: the ingest machine with its socket, its spool file and its credentials.
+//!
+//! The credentials are kept beside the spool (mode 0600) until the execution is over, so that a restarted process can
+//! still deliver what this one could not.
+
+use super::limits;
+use super::paths::SessionPaths;
+use super::socket;
+use super::socket::Note;
+use super::socket::Outgoing;
+use super::socket::Socket;
+use super::socket::What;
+use super::spool_file::SpoolFile;
+use crate::log;
+use protocol::id::ExecutionId;
+use protocol::ingest::Command;
+use protocol::sandbox::Secret;
+use sandbox_core::ingest::Connection;
+use sandbox_core::ingest::GaveUp;
+use sandbox_core::ingest::Ingest;
+use sandbox_core::ingest::Input;
+use sandbox_core::ingest::Output;
+use sandbox_core::limits::Limits;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::fs;
+use std::fs::OpenOptions;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
+use tokio::sync::mpsc;
+
+/// How to reach the object of one execution.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Address {
+    /// The execution.
+    pub execution_id: ExecutionId,
+    /// The ingest WebSocket.
+    pub url: String,
+    /// Its bearer.
+    pub secret: Secret,
+}
+
+impl Address {
+    /// Keeps the address for a process that comes after this one.
+    pub fn save(&self, paths: &SessionPaths) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        let path = paths.address(&self.execution_id);
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(&text)
+    }
+
+    /// The execution is over: nobody needs the address or the spool any more.
+    pub fn forget(paths: &SessionPaths, execution: &ExecutionId) {
+        for path in [paths.address(execution), paths.spool(execution)] {
+            if let Err(error) = fs::remove_file(&path)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                log::warn("session", "cleanup_failed", json!({ "executionId": execution, "error": error.to_string() }));
+            }
+        }
+    }
+
+    /// What a former process left in this home.
+    pub fn left_behind(paths: &SessionPaths) -> Vec<Self> {
+        let entries = fs::read_dir(&paths.own).into_iter().flatten().flatten();
+        let addresses = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("address-"));
+        addresses.filter_map(|entry| serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()).collect()
+    }
+}
+
+/// What the execution has to know.
+#[derive(Debug)]
+pub enum News {
+    /// A command of the object.
+    Command(Command),
+    /// Everything is acknowledged. The last news.
+    Drained,
+    /// Not everything could be delivered. The last news.
+    GaveUp(GaveUp),
+    /// Events flow.
+    Ready,
+}
+
+/// The connection.
+pub struct Link {
+    ingest: Ingest,
+    address: Address,
+    spool: SpoolFile,
+    socket: Option<(Connection, Socket)>,
+    notes: mpsc::Receiver<Note>,
+    notes_of_sockets: mpsc::Sender<Note>,
+}
+
+impl Link {
+    /// A connection that has not begun, with what a former process left in the spool.
+    pub fn new(limits: &Limits, address: Address, spool: PathBuf) -> Self {
+        let spool = SpoolFile::new(spool);
+        let ingest = Ingest::new(limits, address.execution_id.clone(), &spool.read_all());
+        let (notes_of_sockets, notes) = mpsc::channel(limits::NOTES_MAX);
+        Self { ingest, address, spool, socket: None, notes, notes_of_sockets }
+    }
+
+    /// When a `Tick` is due, in milliseconds since 1970.
+    pub fn next_deadline(&self) -> Option<i64> {
+        self.ingest.next_deadline()
+    }
+
+    /// The next thing that a socket has to say. May be cancelled.
+    pub async fn note(&mut self) -> Option<Note> {
+        self.notes.recv().await
+    }
+
+    /// Takes what a socket said.
+    pub fn receive_note(&mut self, note: &Note) -> Vec<News> {
+        let connection = note.connection;
+        match &note.what {
+            What::Closed { code } => self.receive(Input::Closed { connection, code: *code }),
+            What::Failed { status, reason } => {
+                log::warn(
+                    "session",
+                    "ingest_connect_failed",
+                    json!({ "executionId": self.address.execution_id, "status": status, "error": reason }),
+                );
+                self.receive(Input::ConnectFailed { connection, status: *status })
+            }
+            What::Frame(text) => self.receive(Input::Frame { connection, text }),
+            What::Opened => self.receive(Input::Opened { connection }),
+            What::Written(bytes) => self.receive(Input::Written { connection, bytes: *bytes }),
+        }
+    }
+
+    /// Takes an input, does what the machine says, in its order, and returns what others have to know.
+    pub fn receive(&mut self, input: Input<'_>) -> Vec<News> {
+        let mut news = Vec::new();
+        let mut outputs = VecDeque::from(self.ingest.receive(now_ms(), input));
+        while let Some(output) = outputs.pop_front() {
+            match output {
+                Output::Connect { connection } => {
+                    let notes = self.notes_of_sockets.clone();
+                    let socket = Socket::open(connection, &self.address.url, &self.address.secret, notes);
+                    self.socket = Some((connection, socket));
+                }
+                Output::Deliver(command) => news.push(News::Command(command)),
+                Output::Disconnect { connection, code, reason } => {
+                    self.to_socket(connection, Outgoing::Close { code, reason });
+                }
+                Output::Drained => news.push(News::Drained),
+                Output::GaveUp(why) => news.push(News::GaveUp(why)),
+                Output::ReadSpool { offset, bytes } => {
+                    let bytes = self.spool.read(offset, bytes);
+                    outputs.extend(self.ingest.receive(now_ms(), Input::SpoolBytes { offset, bytes: &bytes }));
+                }
+                Output::Ready { connection } => {
+                    let execution = &self.address.execution_id;
+                    log::info(
+                        "session",
+                        "ingest_ready",
+                        json!({ "executionId": execution, "connection": connection.0 }),
+                    );
+                    news.push(News::Ready);
+                }
+                Output::Reconnecting { attempt, .. } => log::warn(
+                    "session",
+                    "ingest_reconnecting",
+                    json!({ "executionId": self.address.execution_id, "attempt": attempt }),
+                ),
+                Output::Send { connection, frame } => self.to_socket(connection, Outgoing::Text(frame)),
+                Output::Spool(write) => self.spool.write(write),
+            }
+        }
+        news
+    }
+
+    /// Lets the last close frame leave, then drops the socket.
+    pub async fn finish(mut self) {
+        let closed = async {
+            while let Some(note) = self.notes.recv().await {
+                if matches!(note.what, socket::What::Closed { .. } | socket::What::Failed { .. }) {
+                    return;
+                }
+            }
+        };
+        if self.socket.is_some() {
+            let _ = tokio::time::timeout(limits::SOCKET_CLOSE_TIMEOUT, closed).await;
+        }
+    }
+
+    fn to_socket(&self, connection: Connection, outgoing: Outgoing) {
+        if let Some((current, socket)) = &self.socket
+            && *current == connection
+        {
+            // A socket that has ended says so by its last note.
+            let _ = socket.outgoing.send(outgoing);
+        }
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

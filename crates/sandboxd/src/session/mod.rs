@@ -1,0 +1,108 @@
+//! `sandboxd session`: serves the sessions of one sandbox (design 4, spec/session.md 8).
+//!
+//! Each session has a workspace, a home, one agent server and a loop of its own; they share this process and nothing
+//! else. From a call to its effect:
+//!
+//! | Module | Subject |
+//! | --- | --- |
+//! | [`config`], [`limits`], [`paths`] | what is fixed at the start |
+//! | [`http`] | the API |
+//! | [`sessions`], [`state`] | which sessions there are, and what each is doing |
+//! | [`attempt`] | one piece of work, step by step; [`report`] tells the object |
+//! | [`workspace`], [`git`] | clone, branch, setup commands |
+//! | [`kilo`] | the agent server |
+//! | [`driver`] | the loop around the machines of sandbox-core |
+//! | [`events`] | from the agent server: its event stream |
+//! | [`link`], [`socket`], [`spool_file`] | to the object: the ingest connection |
+//! | [`autocommit`] | what happens to the files at the end of a turn |
+//! | [`recovery`] | what a killed process left |
+//! | [`command`], [`reap`], [`redact`], [`error`] | running programs, ending them, quoting them |
+
+mod attempt;
+mod autocommit;
+mod command;
+mod config;
+mod driver;
+mod error;
+mod events;
+mod git;
+mod http;
+mod kilo;
+mod limits;
+mod link;
+mod paths;
+mod prompted;
+mod reap;
+mod recovery;
+mod redact;
+mod report;
+mod sessions;
+mod socket;
+mod spool_file;
+mod state;
+mod workspace;
+
+use crate::log;
+use config::Config;
+use config::ConfigError;
+use http::Api;
+use serde_json::json;
+use sessions::Sessions;
+use state::Shared;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tokio::sync::Semaphore;
+
+/// Why the role ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionRoleError {
+    /// The environment cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No client for calls out.
+    #[error("cannot make an HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+    /// The API ended.
+    #[error("cannot serve: {0}")]
+    Serve(io::Error),
+    /// No handler for signals.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// Serves until the process is told to end.
+pub async fn run() -> Result<(), SessionRoleError> {
+    let config = Config::from_env()?;
+    let (address, token) = (config.listen, config.token.clone());
+    let mut terminate = signal(SignalKind::terminate()).map_err(SessionRoleError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(SessionRoleError::Signals)?;
+    let listener = TcpListener::bind(address).await.map_err(|error| SessionRoleError::Listen { address, error })?;
+    // The port may have been chosen by the system.
+    let address = listener.local_addr().unwrap_or(address);
+    let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+    let places = Arc::new(Semaphore::new(limits::MAX_AGENT_SERVERS));
+    let sessions = Sessions::new(Arc::new(Shared { config, http, places }));
+    let api = Arc::new(Api { sessions, token, instance: uuid::Uuid::new_v4().to_string() });
+    api.sessions.recover();
+    log::info("session", "listening", json!({ "address": address.to_string(), "instance": api.instance }));
+    let signal = tokio::select! {
+        served = axum::serve(listener, http::router(api.clone())) => return served.map_err(SessionRoleError::Serve),
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    log::info("session", "shutting_down", json!({ "signal": signal }));
+    api.sessions.shut_down(signal).await;
+    Ok(())
+}

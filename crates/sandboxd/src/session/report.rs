@@ -1,0 +1,80 @@
+//! Tells the object how far an attempt is: in order, at least once, however long the object is away.
+//!
+//! Each report is posted until it is answered with 2xx; only then the next one. An answer that says that nobody wants it any
+//! more (404, 409, 410) ends the reporting of this attempt. A newer attempt has a reporter of its own.
+
+use super::limits;
+use crate::log;
+use protocol::id::SessionId;
+use protocol::sandbox::Progress;
+use protocol::sandbox::ReportTo;
+use reqwest::StatusCode;
+use serde_json::json;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Takes the reports of one attempt.
+#[derive(Clone)]
+pub struct Reporter {
+    queue: mpsc::Sender<Progress>,
+}
+
+impl Reporter {
+    /// Starts posting to `to`. Ends when every sender is gone and the queue is empty.
+    pub fn start(http: reqwest::Client, to: ReportTo, session: SessionId) -> Self {
+        let (queue, reports) = mpsc::channel(limits::REPORT_QUEUE);
+        tokio::spawn(post_all(http, to, session, reports));
+        Self { queue }
+    }
+
+    /// Queues one report.
+    pub async fn send(&self, progress: Progress) {
+        // Closed: nobody wants the reports of this attempt.
+        let _ = self.queue.send(progress).await;
+    }
+}
+
+async fn post_all(http: reqwest::Client, to: ReportTo, session: SessionId, mut reports: mpsc::Receiver<Progress>) {
+    while let Some(progress) = reports.recv().await {
+        if !post(&http, &to, &session, &progress).await {
+            return;
+        }
+    }
+}
+
+/// False if nobody wants it.
+async fn post(http: &reqwest::Client, to: &ReportTo, session: &SessionId, progress: &Progress) -> bool {
+    let mut pause = limits::REPORT_BACKOFF_MIN;
+    loop {
+        let call = http.post(&to.url).bearer_auth(to.token.expose()).timeout(limits::REPORT_TIMEOUT).json(progress);
+        let trouble = match call.send().await.map(|answer| answer.status()) {
+            Ok(status) if status.is_success() => return true,
+            Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return false,
+            Ok(status) => status.to_string(),
+            Err(error) => error.without_url().to_string(),
+        };
+        log::warn(
+            "session",
+            "report_delayed",
+            json!({ "sessionId": session, "attempt": progress.attempt, "n": progress.n, "error": trouble }),
+        );
+        tokio::time::sleep(pause).await;
+        pause = next_pause(pause);
+    }
+}
+
+fn next_pause(pause: Duration) -> Duration {
+    pause.saturating_mul(2).min(limits::REPORT_BACKOFF_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_their_bound() {
+        let pauses = std::iter::successors(Some(limits::REPORT_BACKOFF_MIN), |pause| Some(next_pause(*pause)));
+        let ms: Vec<u128> = pauses.take(7).map(|pause| pause.as_millis()).collect();
+        assert_eq!(ms, [250, 500, 1000, 2000, 4000, 5000, 5000]);
+    }
+}

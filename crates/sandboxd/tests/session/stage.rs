@@ -1,0 +1,299 @@
+//! What a session needs around it: `sandboxd session`, the scripted model, a bare remote.
+
+use crate::worker::INGEST_SECRET;
+use crate::worker::Worker;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use reqwest::StatusCode;
+use serde_json::Value;
+use serde_json::json;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::Semaphore;
+use tokio::sync::SemaphorePermit;
+
+/// One agent server takes up to 0.8 GB.
+static ROOM: Semaphore = Semaphore::const_new(3);
+const TOKEN: &str = "sandbox-token-1234";
+const MODEL_KEY: &str = "model-key-1234";
+
+/// A folder with everything in it. Dropping it ends every process.
+pub struct Stage {
+    pub folder: TempDir,
+    pub session: String,
+    pub kilo_session: String,
+    model: Model,
+    kilo: Option<PathBuf>,
+    sandboxd: Option<Child>,
+    url: String,
+    http: reqwest::Client,
+    /// Last, so that it is given back when everything has ended.
+    _room: Option<SemaphorePermit<'static>>,
+}
+
+impl Stage {
+    /// A remote with one commit on `main`, the model, and `sandboxd session`.
+    pub async fn new() -> Self {
+        let room = ROOM.acquire().await.unwrap();
+        Self::build(Some(kilo()), Some(room))
+    }
+
+    /// The same where there is no agent to start.
+    pub async fn without_kilo() -> Self {
+        Self::build(None, None)
+    }
+
+    fn build(kilo: Option<PathBuf>, room: Option<SemaphorePermit<'static>>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        make_remote(folder.path());
+        let id = uuid::Uuid::new_v4();
+        let mut stage = Self {
+            folder,
+            session: format!("agent_{id}"),
+            kilo_session: format!("ses_{}", &id.simple().to_string()[..26]),
+            model: Model::start(),
+            kilo,
+            _room: room,
+            sandboxd: None,
+            url: String::new(),
+            http: reqwest::Client::new(),
+        };
+        stage.start_sandboxd();
+        stage
+    }
+
+    /// Starts `sandboxd session` on this disk.
+    pub fn start_sandboxd(&mut self) {
+        let path = path_with(self.kilo.as_deref());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sandboxd"))
+            .arg("session")
+            .env_clear()
+            .env("PATH", path)
+            .env("HOLDFAST_ROOT", self.root())
+            .env("HOLDFAST_LISTEN", "127.0.0.1:0")
+            .env("HOLDFAST_SANDBOX_TOKEN", TOKEN)
+            .env("HOLDFAST_MODEL_BASE_URL", self.model.url())
+            .env("HOLDFAST_MODEL_API_KEY", MODEL_KEY)
+            .env("HOLDFAST_MODEL", "scripted")
+            .env("ALLOW_LOOPBACK", "1")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let (tell, address) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                // Shown with the test's output when it fails.
+                println!("{line}");
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["event"] == "listening" {
+                    let _ = tell.send(entry["address"].as_str().unwrap().to_owned());
+                }
+            }
+        });
+        self.sandboxd = Some(child);
+        self.url = format!("http://{}", address.recv_timeout(Duration::from_secs(10)).unwrap());
+    }
+
+    /// The container's disk.
+    pub fn root(&self) -> PathBuf {
+        let root = self.folder.path().join("root");
+        fs::create_dir_all(&root).unwrap();
+        root
+    }
+
+    /// The repository that the agent works in.
+    pub fn workspace(&self) -> PathBuf {
+        self.root().join("workspace/sessions").join(&self.session)
+    }
+
+    /// The bare repository that is cloned and pushed to.
+    pub fn remote(&self) -> PathBuf {
+        self.folder.path().join("remote.git")
+    }
+
+    /// Runs git in the remote.
+    pub fn git(&self, arguments: &[&str]) -> String {
+        git(&self.remote(), arguments)
+    }
+
+    /// Signals `sandboxd session`.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.sandboxd.as_ref().unwrap().id()).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Waits for the end of the process and returns its exit code.
+    pub fn wait_for_sandboxd(&mut self) -> Option<i32> {
+        self.sandboxd.take().unwrap().wait().unwrap().code()
+    }
+
+    /// A plan without a turn.
+    pub fn work(&self, worker: &Worker, attempt: u64) -> Value {
+        json!({
+            "attempt": attempt,
+            "workspace": {
+                "sessionId": self.session,
+                "kiloSessionId": self.kilo_session,
+                "gitUrl": format!("file://{}", self.remote().display()),
+                "gitToken": "git-token-1234",
+                "env": { "GREETING": "hello" },
+            },
+            "report": { "url": worker.progress_url(), "token": "report-token-1234" },
+        })
+    }
+
+    /// The same with a prompt.
+    pub fn work_with_turn(&self, worker: &Worker, attempt: u64, prompt: &str) -> Value {
+        let execution = format!("exc_{attempt:026}");
+        let mut work = self.work(worker, attempt);
+        work["turn"] = json!({
+            "executionId": execution,
+            "messageId": format!("msg_{attempt:026}"),
+            "prompt": prompt,
+            "agent": "code",
+            "model": "scripted",
+            "autoCommit": true,
+            "ingestUrl": worker.ingest_url(&execution),
+            "ingestSecret": INGEST_SECRET,
+        });
+        work
+    }
+
+    /// Calls the session's API.
+    pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+        let url = format!("{}/sessions/{}/{path}", self.url, self.session);
+        let mut call = self.http.request(method.parse().unwrap(), url).bearer_auth(TOKEN);
+        if let Some(body) = body {
+            call = call.json(body);
+        }
+        let answer = call.send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    /// Calls any path, with any token.
+    pub async fn call_raw(&self, method: &str, path: &str, token: Option<&str>, body: &str) -> (StatusCode, Value) {
+        let mut call = self.http.request(method.parse().unwrap(), format!("{}{path}", self.url)).body(body.to_owned());
+        if let Some(token) = token {
+            call = call.bearer_auth(token);
+        }
+        let answer = call.send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap())
+    }
+
+    /// The token of the API.
+    pub fn token(&self) -> &'static str {
+        TOKEN
+    }
+
+    /// The processes that carry the session's mark, by their command lines.
+    pub fn processes(&self) -> Vec<String> {
+        let mark = format!("HOLDFAST_SESSION={}", self.session);
+        let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+        entries
+            .filter(|path| {
+                let environment = fs::read(path.join("environ")).unwrap_or_default();
+                environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
+            })
+            .map(|path| String::from_utf8_lossy(&fs::read(path.join("cmdline")).unwrap_or_default()).replace('\0', " "))
+            .collect()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if self.sandboxd.is_some() {
+            self.signal(Signal::SIGTERM);
+            self.wait_for_sandboxd();
+        }
+    }
+}
+
+/// The scripted model server.
+struct Model {
+    child: Child,
+    port: u64,
+}
+
+impl Model {
+    fn start() -> Self {
+        let mut child = Command::new("node")
+            .arg(project().join("model-server/server.mjs"))
+            .args(["--port", "0"])
+            .env("HOLDFAST_MODEL_API_KEY", MODEL_KEY)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node is needed for the scripted model server");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        Self { child, port: ready["port"].as_u64().unwrap() }
+    }
+
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/v1", self.port)
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The real Kilo CLI. These tests are worth nothing without it, so they fail where it should be.
+fn kilo() -> PathBuf {
+    let of_project = project().join("node_modules/@kilocode/cli-linux-x64/bin/kilo");
+    let path = std::env::var_os("PATH").unwrap();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("kilo"))
+        .chain([of_project])
+        .find(|program| program.is_file())
+        .expect("the Kilo CLI is missing: run `npm install` in the project's root folder")
+}
+
+/// The search path of this test with the agent in front, or with no agent at all.
+fn path_with(kilo: Option<&Path>) -> String {
+    let folders = std::env::var("PATH").unwrap();
+    let Some(kilo) = kilo else {
+        let others = folders.split(':').filter(|folder| !Path::new(folder).join("kilo").exists());
+        return others.collect::<Vec<_>>().join(":");
+    };
+    format!("{}:{folders}", kilo.parent().unwrap().display())
+}
+
+/// Runs git and returns what it says.
+pub fn git(folder: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=Test", "-c", "user.email=test@example.com"])
+        .args(arguments)
+        .current_dir(folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn make_remote(folder: &Path) {
+    let seed = folder.join("seed");
+    fs::create_dir(&seed).unwrap();
+    git(&seed, &["init", "--quiet", "--initial-branch", "main"]);
+    fs::write(seed.join("README.md"), "A sample.\n").unwrap();
+    git(&seed, &["add", "-A"]);
+    git(&seed, &["commit", "--quiet", "-m", "First"]);
+    git(folder, &["clone", "--quiet", "--bare", "seed", "remote.git"]);
+}

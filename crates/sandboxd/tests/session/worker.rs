@@ -1,0 +1,249 @@
+//! The Worker's part: takes progress over HTTP and events over the ingest WebSocket, which it acknowledges.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::StatusCode;
+use axum::routing::post;
+use futures_util::SinkExt;
+use futures_util::StreamExt;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_tungstenite::accept_hdr_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::ErrorResponse;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
+use tokio_tungstenite::tungstenite::handshake::server::Response;
+
+/// A cold start of the agent and a turn, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The bearer of the ingest socket.
+pub const INGEST_SECRET: &str = "ingest-secret-1234";
+
+/// The Worker.
+#[derive(Clone)]
+pub struct Worker {
+    progress_url: String,
+    ingest_url: String,
+    posts: Arc<Mutex<Posts>>,
+    log: Arc<Mutex<Log>>,
+}
+
+/// What arrived at the progress endpoint.
+struct Posts {
+    reports: Vec<Value>,
+    /// What the next posts are answered with; 200 after that.
+    statuses: VecDeque<u16>,
+}
+
+/// What arrived at the ingest socket.
+#[derive(Default)]
+struct Log {
+    /// Everything, volatile events too, in order of arrival.
+    events: Vec<Value>,
+    last_seq: u64,
+    connections: usize,
+    closed: Vec<u16>,
+    down: Option<mpsc::UnboundedSender<Down>>,
+}
+
+enum Down {
+    Command(Value),
+    Cut,
+}
+
+impl Worker {
+    /// Starts both servers; the first posts of progress are answered with `statuses`.
+    pub async fn start(statuses: &[u16]) -> Self {
+        let progress = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let statuses = statuses.iter().copied().collect();
+        let worker = Self {
+            progress_url: format!("http://{}/progress", progress.local_addr().unwrap()),
+            ingest_url: format!("ws://{}", listener.local_addr().unwrap()),
+            posts: Arc::new(Mutex::new(Posts { reports: Vec::new(), statuses })),
+            log: Arc::default(),
+        };
+        let router = Router::new().route("/progress", post(take_report)).with_state(worker.posts.clone());
+        tokio::spawn(async move { axum::serve(progress, router).await });
+        let log = worker.log.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, log.clone()));
+            }
+        });
+        worker
+    }
+
+    /// Where progress goes.
+    pub fn progress_url(&self) -> String {
+        self.progress_url.clone()
+    }
+
+    /// Where events go.
+    pub fn ingest_url(&self, execution: &str) -> String {
+        format!("{}/ingest?executionId={execution}&generation=1", self.ingest_url)
+    }
+
+    /// All reports, repeats included.
+    pub fn reports(&self) -> Vec<Value> {
+        self.posts.lock().unwrap().reports.clone()
+    }
+
+    /// Waits for the outcome of an attempt and returns all of the attempt's reports.
+    pub async fn outcome(&self, attempt: u64) -> Vec<Value> {
+        self.until("an outcome", || {
+            let reports: Vec<Value> =
+                self.reports().into_iter().filter(|report| report["attempt"] == attempt).collect();
+            reports.iter().any(|report| report["outcome"].is_object()).then_some(reports)
+        })
+        .await
+    }
+
+    /// Waits for a stored event of this type and returns it.
+    pub async fn stored(&self, kind: &str) -> Value {
+        self.until(kind, || self.log().into_iter().find(|event| event["streamEventType"] == kind)).await
+    }
+
+    /// Waits until some event holds `text`.
+    pub async fn event_with(&self, text: &str) -> Value {
+        self.until(text, || self.events().into_iter().find(|event| event.to_string().contains(text))).await
+    }
+
+    /// Every event that arrived.
+    pub fn events(&self) -> Vec<Value> {
+        self.log.lock().unwrap().events.clone()
+    }
+
+    /// The stored events, in order.
+    pub fn log(&self) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["seq"].is_u64()).collect()
+    }
+
+    /// Forgets the log: a new execution counts from 1 again.
+    pub fn next_execution(&self) {
+        *self.log.lock().unwrap() = Log::default();
+    }
+
+    /// How many sockets were opened so far, and with which codes they closed.
+    pub fn connections(&self) -> (usize, Vec<u16>) {
+        let log = self.log.lock().unwrap();
+        (log.connections, log.closed.clone())
+    }
+
+    /// Sends a command down the socket.
+    pub fn command(&self, command: Value) {
+        self.log.lock().unwrap().down.as_ref().unwrap().send(Down::Command(command)).unwrap();
+    }
+
+    /// Ends the socket without a close frame.
+    pub fn cut(&self) {
+        self.log.lock().unwrap().down.as_ref().unwrap().send(Down::Cut).unwrap();
+    }
+
+    /// Asks until there is an answer.
+    pub async fn until<T>(&self, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+        let started = Instant::now();
+        loop {
+            if let Some(answer) = ask() {
+                return answer;
+            }
+            let seen = || format!("reports {:#?}\nevents {:#?}", self.reports(), self.events());
+            assert!(started.elapsed() < PATIENCE, "waited in vain for {what}\n{}", seen());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn take_report(
+    State(posts): State<Arc<Mutex<Posts>>>,
+    headers: HeaderMap,
+    Json(report): Json<Value>,
+) -> StatusCode {
+    assert_eq!(headers["authorization"], "Bearer report-token-1234");
+    let mut posts = posts.lock().unwrap();
+    posts.reports.push(report);
+    let status = posts.statuses.pop_front();
+    status.map_or(StatusCode::OK, |status| StatusCode::from_u16(status).unwrap())
+}
+
+#[allow(clippy::result_large_err)] // The library's type.
+fn check(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+    let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
+    let query = request.uri().query().unwrap_or_default().to_owned();
+    if bearer.as_deref() == Some(&format!("Bearer {INGEST_SECRET}")) && query.contains("generation=1") {
+        return Ok(response);
+    }
+    let mut refusal = ErrorResponse::new(None);
+    *refusal.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::UNAUTHORIZED;
+    Err(refusal)
+}
+
+async fn serve(stream: TcpStream, log: Arc<Mutex<Log>>) {
+    let Ok(mut socket) = accept_hdr_async(stream, check).await else { return };
+    let (down, mut commands) = mpsc::unbounded_channel();
+    let last_seq = {
+        let mut log = log.lock().unwrap();
+        log.connections += 1;
+        log.down = Some(down);
+        log.last_seq
+    };
+    socket.send(Message::text(json!({ "type": "resume", "lastSeq": last_seq }).to_string())).await.unwrap();
+    loop {
+        let message = tokio::select! {
+            message = socket.next() => message,
+            command = commands.recv() => match command {
+                Some(Down::Command(command)) => {
+                    socket.send(Message::text(command.to_string())).await.unwrap();
+                    continue;
+                }
+                _ => return,
+            },
+        };
+        match message {
+            Some(Ok(Message::Text(text))) => {
+                let frame: Value = serde_json::from_str(&text).unwrap();
+                let acked = take(&mut log.lock().unwrap(), frame);
+                if let Some(seq) = acked {
+                    let _ = socket.send(Message::text(json!({ "type": "ack", "seq": seq }).to_string())).await;
+                }
+            }
+            Some(Ok(Message::Close(frame))) => {
+                log.lock().unwrap().closed.push(frame.map_or(1005, |frame| frame.code.into()));
+            }
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
+/// What the object does: a known number is dropped and acknowledged, a gap is an error.
+fn take(log: &mut Log, frame: Value) -> Option<u64> {
+    let events = match frame {
+        Value::Array(events) => events,
+        event => vec![event],
+    };
+    let numbered = events.iter().any(|event| event["seq"].is_u64());
+    for event in events {
+        match event["seq"].as_u64() {
+            Some(seq) if seq <= log.last_seq => {}
+            Some(seq) => {
+                assert_eq!(seq, log.last_seq + 1, "a gap before {event}");
+                log.last_seq = seq;
+                log.events.push(event);
+            }
+            None => log.events.push(event),
+        }
+    }
+    numbered.then_some(log.last_seq)
+}

@@ -1,0 +1,85 @@
+/**
+ * What the "model" does, read from the conversation itself.
+ *
+ * The last user message is the script: its lines that start with `@` are directives, the rest is ignored. One request is
+ * one *step*: the text directives up to and including the next tool call. The agent runs the tool and comes back; the number
+ * of assistant messages since the user spoke says which step is next. So the server holds no state between requests, and
+ * a request that is repeated gets the same answer.
+ */
+
+/** @typedef {{name: string, rest: string}} Directive */
+/** @typedef {{directives: Directive[], tools: number}} Step  `tools`: the tool calls of the steps before, to number this one's. */
+
+/** Directives that end a step: the agent has something to do, or the request fails. */
+const ENDS_STEP = new Set(["bash", "drop", "fail", "hang", "question", "read", "tool", "write"]);
+
+/** Every directive there is. */
+export const DIRECTIVES = new Set([...ENDS_STEP, "burst", "say", "slow", "think"]);
+
+/** The answer to a request for a session's title. */
+const TITLE = { name: "say", rest: "Scripted session" };
+/** The answer to a prompt without a script. */
+const GREETING = { name: "say", rest: "Hello from the scripted model. Start a line with @say, @bash or @write to tell it what to do." };
+/** The answer when every step has been taken. */
+const FINISHED = { name: "say", rest: "done" };
+
+/**
+ * The step that a chat completion request asks for.
+ *
+ * @param {{messages?: {role: string, content: unknown}[]}} request
+ * @returns {Directive[]} at least one
+ * @throws {SyntaxError} on a directive that does not exist
+ */
+export function nextStep(request) {
+  const messages = Array.isArray(request.messages) ? request.messages : [];
+  if (messages.some((m) => m.role === "system" && /title generator/i.test(textOf(m.content)))) return [TITLE];
+
+  const last = messages.findLastIndex((m) => m.role === "user");
+  const directives = parse(last < 0 ? "" : textOf(messages[last].content));
+  if (directives.length === 0) return [GREETING];
+
+  const taken = messages.slice(last + 1).filter((m) => m.role === "assistant").length;
+  return steps(directives)[taken] ?? [FINISHED];
+}
+
+/**
+ * The directives of a text.
+ *
+ * @param {string} text
+ * @returns {Directive[]}
+ */
+export function parse(text) {
+  return text
+    .split("\n")
+    .map((line) => line.trim())
+    .filter((line) => line.startsWith("@"))
+    .map((line) => {
+      const [, name, rest] = /^@(\S*)\s?(.*)$/.exec(line);
+      if (!DIRECTIVES.has(name)) {
+        throw new SyntaxError(`unknown directive @${name}: use one of ${[...DIRECTIVES].sort().map((d) => `@${d}`).join(" ")}`);
+      }
+      return { name, rest };
+    });
+}
+
+/**
+ * Splits directives after each one that ends a step.
+ *
+ * @param {Directive[]} directives
+ * @returns {Directive[][]}
+ */
+function steps(directives) {
+  /** @type {Directive[][]} */
+  const result = [[]];
+  for (const directive of directives) {
+    result.at(-1).push(directive);
+    if (ENDS_STEP.has(directive.name)) result.push([]);
+  }
+  return result.filter((step) => step.length > 0);
+}
+
+/** The text of a message: a string, or an array of parts of which some are text. */
+function textOf(content) {
+  if (typeof content === "string") return content;
+  return Array.isArray(content) ? content.map((part) => part.text ?? "").join("\n") : "";
+}

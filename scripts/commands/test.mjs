@@ -1,0 +1,121 @@
+/**
+ * `npm test [-- SUITE…]`: sets up, runs every suite (or those named), and says in one line each how it went.
+ *
+ * A suite's output goes to `.holdfast/logs/test-<suite>.log`, and is shown if it fails. The agent, git and workerd are
+ * real; nothing is skipped where they are missing: that is a failure.
+ */
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+
+import { buildAll, buildWasm } from "../lib/build.mjs";
+import { follow } from "../lib/command.mjs";
+import { Failure } from "../lib/failure.mjs";
+import { ROOT, WORK, bin } from "../lib/paths.mjs";
+import { Progress } from "../lib/progress.mjs";
+
+/** Of a failed suite, this much output is shown. */
+const DETAIL_LINES = 200;
+
+/**
+ * @typedef {object} Suite
+ * @property {string} name
+ * @property {string[]} command
+ * @property {string} [cwd] relative to the checkout
+ * @property {RegExp} passed matches the lines that count, and captures the number
+ * @property {RegExp} failed
+ */
+
+const NODE_TEST = { passed: /^ℹ pass (\d+)$/gm, failed: /^ℹ (?:fail|cancelled|skipped|todo) (\d+)$/gm };
+const nodeTest = (...files) => [process.execPath, "--test", "--test-reporter=spec", "--test-concurrency=1", ...files];
+
+/** @type {Suite[]} from cheap to real */
+const SUITES = [
+  {
+    name: "native",
+    command: ["cargo", "test", "--locked", "--no-fail-fast"],
+    passed: /^test result: .* (\d+) passed/gm,
+    failed: /^test result: .* (\d+) failed/gm,
+  },
+  {
+    name: "scripts",
+    command: nodeTest("model-server/*.test.mjs", "scripts/**/*.test.mjs"),
+    ...NODE_TEST,
+  },
+  {
+    name: "wasm",
+    command: [bin("vitest"), "run"],
+    cwd: "wasm-tests",
+    passed: /^\s*Tests .*?(\d+) passed/gm,
+    failed: /^\s*Tests .*?(\d+) failed/gm,
+  },
+  {
+    name: "e2e",
+    command: nodeTest("e2e/*.test.mjs"),
+    ...NODE_TEST,
+  },
+];
+
+export async function main() {
+  const suites = choose(process.argv.slice(2));
+  // Nothing that is set for `npm start` may change what is tested.
+  for (const name of Object.keys(process.env)) if (name.startsWith("HOLDFAST_")) delete process.env[name];
+
+  const started = Date.now();
+  await buildAll();
+  await buildWasm({ name: "sql-suite", crate: "sql-suite", folder: "wasm-tests/sql-suite", inputs: [] });
+  const results = [{ name: "set-up", passed: 0, failed: 0, ms: Date.now() - started }];
+  for (const suite of suites) results.push(await runSuite(suite));
+
+  console.log(`\n${row("suite", "passed", "failed", "minutes")}`);
+  for (const { name, passed, failed, ms } of results) console.log(row(name, passed, failed, minutes(ms)));
+  const sum = (key) => results.reduce((total, result) => total + result[key], 0);
+  console.log(row("all", sum("passed"), sum("failed"), minutes(sum("ms"))));
+  console.log(`\n${sum("passed")} passed, ${sum("failed")} failed`);
+  return sum("failed") === 0 ? 0 : 1;
+}
+
+function choose(names) {
+  const unknown = names.find((name) => !SUITES.some((suite) => suite.name === name));
+  if (unknown) throw new Failure(`There is no suite ${unknown}: name some of ${SUITES.map(({ name }) => name).join(", ")}, or none for all.`);
+  return names.length === 0 ? SUITES : SUITES.filter(({ name }) => names.includes(name));
+}
+
+/**
+ * @param {Suite} suite
+ * @returns {Promise<{name: string, passed: number, failed: number, ms: number}>}
+ */
+async function runSuite({ name, command, cwd = ".", passed, failed }) {
+  const started = Date.now();
+  const progress = new Progress(`Testing ${name}`);
+  const { code, output } = await follow(command[0], command.slice(1), {
+    cwd: join(ROOT, cwd),
+    env: { ...process.env, CLOUDFLARE_CF_FETCH_ENABLED: "false", NO_COLOR: "1", WRANGLER_SEND_METRICS: "false" },
+    onLine: (line) => progress.line(line),
+  });
+  const log = join(WORK, "logs", `test-${name}.log`);
+  mkdirSync(join(WORK, "logs"), { recursive: true });
+  writeFileSync(log, output);
+
+  const result = { name, passed: count(output, passed), failed: count(output, failed), ms: Date.now() - started };
+  // A suite that found nothing, or broke before it could count, has failed.
+  if (result.failed === 0 && (code !== 0 || result.passed === 0)) result.failed = 1;
+  progress.end(result.failed === 0);
+  if (result.failed > 0) {
+    console.log(output.trimEnd().split("\n").slice(-DETAIL_LINES).join("\n"));
+    console.log(`\n${name} failed; all of its output: ${log}\n`);
+  }
+  return result;
+}
+
+function count(output, pattern) {
+  return [...output.matchAll(pattern)].reduce((sum, match) => sum + Number(match[1]), 0);
+}
+
+function row(name, ...cells) {
+  return name.padEnd(10) + cells.map((cell) => String(cell).padStart(9)).join("");
+}
+
+function minutes(ms) {
+  return (ms / 60_000).toFixed(1);
+}
