@@ -1,7 +1,8 @@
 //! What the deployment sets: variables and secrets. A missing one is missed where it is used, not at the start.
 
-use session_core::limits::Limits;
-use town_core::limits::Limits as TownLimits;
+use crate::log;
+use object_core::lifecycle::LifecycleLimits;
+use serde::Deserialize;
 use worker::Env;
 
 /// The settings of this deployment.
@@ -22,10 +23,33 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Whether `file://` and `http://127.0.0.1` are admitted as git and callback URLs.
     pub allow_loopback: bool,
-    /// The numbers of a session.
+    /// The numbers.
     pub limits: Limits,
-    /// The numbers of a town.
-    pub town_limits: TownLimits,
+}
+
+/// The numbers of each kind of object: `HOLDFAST_LIMITS` has this form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    pub container: LifecycleLimits,
+    pub session: session_core::limits::Limits,
+    pub town: town_core::limits::Limits,
+}
+
+impl Limits {
+    fn parse(json: &str) -> Result<Self, String> {
+        let limits: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        limits.town.check().map_err(|error| error.to_string())?;
+        Ok(limits)
+    }
+
+    /// An override that cannot work is announced, and changes nothing.
+    fn parse_or_default(json: &str) -> Self {
+        Self::parse(json).unwrap_or_else(|error| {
+            log::error("HOLDFAST_LIMITS", &[("error", &error)]);
+            Self::default()
+        })
+    }
 }
 
 /// A `sandboxd host`.
@@ -44,11 +68,7 @@ impl Config {
     fn read(var: impl Fn(&str) -> Option<String>) -> Self {
         let production = var("ENVIRONMENT").as_deref() == Some("production");
         // Overrides are for tests and demonstrations: production has one set of numbers.
-        let limits = var("HOLDFAST_LIMITS").filter(|_| !production).and_then(|json| serde_json::from_str(&json).ok());
-        let town_limits = var("HOLDFAST_TOWN_LIMITS")
-            .filter(|_| !production)
-            .and_then(|json| serde_json::from_str(&json).ok())
-            .filter(|limits: &TownLimits| limits.check().is_ok());
+        let limits = var("HOLDFAST_LIMITS").filter(|_| !production);
         let host = var("HOLDFAST_HOST_URL").zip(var("HOLDFAST_HOST_TOKEN")).map(|(url, token)| Host { url, token });
         Self {
             nextauth_secret: var("NEXTAUTH_SECRET"),
@@ -67,8 +87,7 @@ impl Config {
                 .map(|list| list.split(',').map(|origin| origin.trim().to_owned()).filter(|o| !o.is_empty()).collect())
                 .unwrap_or_default(),
             allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1") && !production,
-            limits: limits.unwrap_or_default(),
-            town_limits: town_limits.unwrap_or_default(),
+            limits: limits.as_deref().map(Limits::parse_or_default).unwrap_or_default(),
         }
     }
 }
@@ -81,7 +100,7 @@ mod tests {
         let pairs = [
             ("ENVIRONMENT", environment),
             ("ALLOW_LOOPBACK", "1"),
-            ("HOLDFAST_LIMITS", r#"{"hung_ms":1}"#),
+            ("HOLDFAST_LIMITS", r#"{"session":{"hung_ms":1}}"#),
             ("HOLDFAST_HOST_URL", "http://127.0.0.1:1"),
             ("HOLDFAST_HOST_TOKEN", "t"),
             ("WORKER_URL", "https://w.example/"),
@@ -93,8 +112,16 @@ mod tests {
     fn production_ignores_what_is_for_development() {
         let (development, production) = (config("development"), config("production"));
         assert_eq!((development.allow_loopback, production.allow_loopback), (true, false));
-        assert_eq!((development.limits.hung_ms, production.limits.hung_ms), (1, Limits::default().hung_ms));
+        assert_eq!((development.limits.session.hung_ms, production.limits), (1, Limits::default()));
         assert_eq!((development.host.is_some(), production.host.is_some()), (true, false));
         assert_eq!(production.worker_url, "https://w.example");
+    }
+
+    #[test]
+    fn limits_that_cannot_work_are_refused() {
+        for bad in ["", r#"{"hung_ms":1}"#, r#"{"session":{"hang_ms":1}}"#, r#"{"town":{"drain_handoff_ms":0}}"#]
+        {
+            assert!(Limits::parse(bad).is_err(), "{bad}");
+        }
     }
 }

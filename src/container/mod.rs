@@ -134,7 +134,7 @@ impl Shell {
         let config = Config::from_env(&env);
         Rc::new(Self {
             db: object::open(&state.storage(), lifecycle::MIGRATIONS),
-            limits: LifecycleLimits::default(),
+            limits: config.limits.container.clone(),
             runtime: Runtime::new(&state, kind, &config),
             alarm: Alarm::new(&state),
             waiting: RefCell::default(),

@@ -67,7 +67,8 @@ struct Shell {
 impl DurableObject for CloudAgentSession {
     fn new(state: State, env: Env) -> Self {
         let config = Config::from_env(&env);
-        let core = session_core::Config { worker_url: config.worker_url.clone(), limits: config.limits.clone() };
+        let core =
+            session_core::Config { worker_url: config.worker_url.clone(), limits: config.limits.session.clone() };
         let shell = Shell {
             db: object::open(&state.storage(), session_core::MIGRATIONS),
             core: RefCell::new(Session::new(core)),

@@ -70,7 +70,7 @@ impl DurableObject for TownDO {
     fn new(state: State, env: Env) -> Self {
         let shell = Shell {
             db: object::open(&state.storage(), town_core::MIGRATIONS),
-            core: Town::new(Config::from_env(&env).town_limits),
+            core: Town::new(Config::from_env(&env).limits.town),
             alarm: Alarm::new(&state),
             woken: Cell::new(false),
             state,

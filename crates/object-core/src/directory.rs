@@ -53,7 +53,7 @@ pub struct Page {
 
 /// What is asked of the directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "call", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Call {
     /// Adds or repeats an entry.
     Add { entry: Entry },
@@ -67,7 +67,7 @@ pub enum Call {
 
 /// What the directory answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// It is so now.
     Done,

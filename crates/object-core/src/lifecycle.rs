@@ -35,7 +35,8 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
 }];
 
 /// How long each state may last.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct LifecycleLimits {
     /// From `start` to a healthy answer. Images are large: the platform takes up to a minute (spec/session.md 8.3 has 30 s for the process alone).
     pub start_ms: i64,

@@ -255,16 +255,31 @@ impl Step<'_> {
 
 /// Checks that the numbered events of a frame continue the log. Returns the last number to acknowledge, if the frame held any; `Err` is a gap.
 fn follow(last_seq: i64, events: &[IngestEvent]) -> Result<Option<i64>, ()> {
-    let mut next = last_seq.saturating_add(1);
+    let mut last = last_seq;
     let mut numbered = false;
-    for seq in events.iter().filter_map(|event| event.seq) {
+    for event in events {
+        let Some(seq) = event.seq else { continue };
         let seq = i64::try_from(seq).map_err(|_| ())?;
         numbered = true;
-        if seq == next {
-            next = next.saturating_add(1);
+        let next = last.saturating_add(1);
+        if seq == next || lost_range(event) == Some((next, seq)) {
+            last = seq;
         } else if seq > next {
             return Err(());
         }
     }
-    Ok(numbered.then_some(next.saturating_sub(1)))
+    Ok(numbered.then_some(last))
+}
+
+/// The range that a spool gave up: one event stands for all of it, and carries its last number.
+fn lost_range(event: &IngestEvent) -> Option<(i64, i64)> {
+    #[derive(Deserialize)]
+    struct Lost {
+        from: i64,
+        to: i64,
+    }
+    if event.stream_event_type != "events_lost" {
+        return None;
+    }
+    serde_json::from_str::<Lost>(event.data().get()).ok().map(|lost| (lost.from, lost.to))
 }

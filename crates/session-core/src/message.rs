@@ -50,7 +50,7 @@ pub enum Input {
 
 /// A front end's question. Travels between the Worker and the object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "call", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Call {
     Delete,
     Initiate,
@@ -145,7 +145,7 @@ pub struct Broadcast {
 
 /// An effect that is owed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "effect", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Stop the agent's turn.
     Abort { sandbox: SandboxId, session: SessionId },

@@ -162,3 +162,14 @@ fn an_interrupted_run_is_killed_again_when_its_wrapper_comes_back() {
     let Output::AcceptIngest { commands, .. } = world.connect(&execution, &work).remove(0) else { panic!() };
     assert!(commands.contains(&Command::Kill { signal: None }));
 }
+
+#[test]
+fn a_range_that_the_spool_gave_up_is_announced_and_not_a_gap() {
+    let (mut world, execution, _) = World::running();
+    let lost =
+        |from: u64, to: u64| json!({"streamEventType": "events_lost", "seq": to, "data": {"from": from, "to": to}});
+    assert_eq!(acks(&world.frame(&execution, json!([idle(1), lost(2, 5), idle(6)]))), [6]);
+    assert_eq!(world.stored("events_lost"), [json!({"from": 2, "to": 5})]);
+    let outputs = world.frame(&execution, json!([lost(8, 9)]));
+    assert!(matches!(&outputs[..], [Output::Close { code: 4002, .. }]), "7 is missing");
+}
