@@ -30,8 +30,10 @@ test("a session goes from the request to a pushed commit", { timeout: 180_000 },
 
   await t.test("viewers see each step of the preparation, in order", () => {
     const steps = shown.filter(({ event }) => event === "step").map(({ step }) => step);
+    // The start of the turn may look at the disk again; `ready` comes once, and last.
+    assert.equal(steps.indexOf("ready"), steps.length - 1);
     assert.deepEqual(
-      steps.filter((step, index) => step !== steps[index - 1]),
+      [...new Set(steps)],
       ["disk_check", "workspace_setup", "cloning", "branch", "setup_commands", "kilo_session", "kilo_server", "ready"],
     );
   });

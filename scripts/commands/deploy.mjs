@@ -6,9 +6,10 @@
  */
 
 import { spawn } from "node:child_process";
+import { join } from "node:path";
 
 import { ask } from "../lib/command.mjs";
-import { ROOT, bin } from "../lib/paths.mjs";
+import { MODULES, ROOT } from "../lib/paths.mjs";
 import { main as build } from "./build.mjs";
 
 export async function main() {
@@ -19,7 +20,7 @@ export async function main() {
     args.push("--containers-rollout=none");
   }
   if (!args.some((it) => /^(-e|--env)(=|$)/.test(it))) args.push("--env="); // the top level, said aloud
-  const child = spawn(bin("wrangler"), args, { cwd: ROOT, stdio: "inherit" });
+  const child = spawn(process.execPath, [join(MODULES, "wrangler", "bin", "wrangler.js"), ...args], { cwd: ROOT, stdio: "inherit" });
   return new Promise((resolve, reject) => child.on("error", reject).on("exit", (code) => resolve(code ?? 1)));
 }
 

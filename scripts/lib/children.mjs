@@ -17,6 +17,8 @@ import { untilStopped } from "./shutdown.mjs";
 
 /** How long a child may take to end by itself. The container host must end its containers first. */
 const STOP_GRACE_MS = 15_000;
+/** Enough to see why it ended. */
+const TAIL_LINES = 20;
 
 export class Child {
   #process;
@@ -85,13 +87,18 @@ export class Child {
     clearTimeout(timer);
     lines.close();
     this.#process.stdout.resume(); // the pipe to the log goes on
-    if (problem) throw new Failure(`${this.name} did not start: it ${problem}.`, { detail: this.tail() });
+    if (problem) throw new Failure(`${this.name} did not start: it ${problem}.`, { detail: this.tail });
     return value;
   }
 
+  /** All its output. */
+  get output() {
+    return readFileSync(this.#log, "utf8");
+  }
+
   /** The end of its output. */
-  tail(lines = 20) {
-    return readFileSync(this.#log, "utf8").trimEnd().split("\n").slice(-lines).join("\n");
+  get tail() {
+    return this.output.trimEnd().split("\n").slice(-TAIL_LINES).join("\n");
   }
 
   /** Asks it to end, and then sees to it. */
@@ -102,7 +109,6 @@ export class Child {
       await this.exited;
       clearTimeout(timer);
     }
-    this.kill();
     this.#forget();
   }
 
@@ -123,6 +129,7 @@ export class Child {
   async #watch() {
     try {
       const [code, signal] = await once(this.#process, "exit");
+      this.kill(); // what it left of its group
       return signal ? `was ended by ${signal}` : `ended with code ${code}`;
     } catch (error) {
       return `could not be run (${error.message})`;

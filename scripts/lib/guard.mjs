@@ -4,7 +4,8 @@
  *     node guard.mjs PROGRAM ARGUMENT…
  *
  * The guard leads a process group (`children.mjs` starts it detached), the program and its children are members: the whole
- * group ends when the guard's input closes, when the program ends, or on SIGTERM.
+ * group ends when the guard's input closes or on SIGTERM. If the program ends by itself so does the guard, with its code; what is
+ * then left of the group is its parent's to end.
  */
 
 import { spawn } from "node:child_process";
@@ -33,8 +34,8 @@ child.on("error", (error) => {
   process.exit(1);
 });
 child.on("exit", (code, signal) => {
-  if (!asked) console.error(`${program} ended by itself (${signal ?? `code ${code}`})`);
-  endGroup();
+  if (asked) endGroup();
+  process.exit(signal ? 128 : code);
 });
 process.on("SIGTERM", stop).on("SIGINT", stop).on("SIGHUP", stop);
 process.stdin.resume().on("end", stop).on("error", stop);

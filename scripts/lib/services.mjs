@@ -10,11 +10,13 @@ import { delimiter, join } from "node:path";
 import { Child, readyLine } from "./children.mjs";
 import { ask } from "./command.mjs";
 import { Failure } from "./failure.mjs";
-import { MODULES, ROOT, bin, inRoot } from "./paths.mjs";
+import { MODULES, ROOT, inRoot } from "./paths.mjs";
 import { choosePort } from "./ports.mjs";
 import { readSecrets, writeSecrets } from "./secrets.mjs";
 
 const READY_TIMEOUT_MS = 60_000;
+/** wrangler restarts workerd while it starts, and may then lose a port of its own to another program. */
+const WORKER_TRIES = 3;
 
 /** What the caller may know of its environment and set for itself; see README.md. */
 const { env } = process;
@@ -78,14 +80,27 @@ export class Services {
 
   /** Starts the Worker on the port and the state that it had. */
   async startWorker() {
+    for (let n = 1; ; n++) {
+      this.#children.worker = this.#spawnWorker();
+      try {
+        await this.#children.worker.line((line) => (line.includes("Ready on ") ? true : undefined), READY_TIMEOUT_MS);
+        return;
+      } catch (error) {
+        await this.#children.worker.stop();
+        if (n === WORKER_TRIES || !this.#children.worker.output.includes("Address already in use")) throw error;
+      }
+    }
+  }
+
+  #spawnWorker() {
     const args = ["dev", "--ip", "127.0.0.1", "--port", `${this.port}`, "--persist-to", join(this.#folder, "state")];
     args.push("--show-interactive-dev-session=false", "--log-level", "info");
     for (const file of this.#secretFiles()) args.push("--env-file", file);
     for (const [name, value] of Object.entries(this.#vars)) args.push("--var", `${name}:${value}`);
-    this.#children.worker = new Child({
+    return new Child({
       name: "The Worker (wrangler dev)",
       command: process.execPath,
-      args: [join(ROOT, "scripts", "lib", "guard.mjs"), bin("wrangler"), ...args],
+      args: [inRoot("scripts", "lib", "guard.mjs"), process.execPath, join(MODULES, "wrangler", "bin", "wrangler.js"), ...args],
       // Nothing of the caller's environment may change what runs, and nothing is reported to anyone.
       env: {
         ...env,
@@ -103,7 +118,6 @@ export class Services {
       cwd: ROOT,
       log: join(this.#folder, "logs", "worker.log"),
     });
-    await this.#children.worker.line((line) => (line.includes("Ready on ") ? true : undefined), READY_TIMEOUT_MS);
   }
 
   /** Ends the Worker as a power cut would. */
@@ -118,12 +132,12 @@ export class Services {
     return Promise.race(
       children.map(async (child) => {
         const how = await child.exited;
-        return new Failure(`${child.name} ${how}.`, { detail: child.tail() });
+        return new Failure(`${child.name} ${how}.`, { detail: child.tail });
       }),
     );
   }
 
-  /** Stops everything; the state stays. The Worker first: it is told about containers that end. */
+  /** Stops everything; the state stays. The Worker first: it would take the containers for lost. */
   async stop() {
     const { worker, host, model } = this.#children;
     await worker?.stop();

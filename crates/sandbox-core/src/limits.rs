@@ -14,7 +14,8 @@ pub struct Limits {
     pub ack_ms_max: i64,
     /// The whole of auto-commit, hooks and push included (spec/session.md 8.7).
     pub auto_commit_ms_max: i64,
-    /// A frame is closed when it holds this much: small enough that a row stays small (issue: 64 KB batches).
+    /// A frame is closed when it holds this much: large enough that a burst costs few frames, small
+    /// enough that one is soon written.
     pub batch_bytes_max: usize,
     /// How long events wait for company before they are sent: a burst becomes one frame, a person does not notice.
     pub batch_ms: i64,
@@ -108,5 +109,30 @@ impl Default for Limits {
             volatile_bytes_max: 4 * 1024 * 1024,
             volatile_events_max: 1_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_in_the_order_that_the_machines_rely_on() {
+        let limits = Limits::default();
+        // The end of a job outlives one whole outage.
+        assert!(limits.finish_ms_max > limits.reconnect_ms_max);
+        // The agent server beats every 10 s.
+        assert!(limits.transport_ms_max > 10_000);
+        // A string fits an event, an event fits a frame with its envelope.
+        assert!(limits.string_bytes_max * 2 < limits.event_bytes_max);
+        assert!(limits.event_bytes_max + 1_000 < protocol::ingest::FRAME_BYTES_MAX);
+        assert!(limits.spool_resident_bytes_max < limits.spool_bytes_max);
+        assert!(limits.heartbeat_ms < limits.ack_ms_max);
+    }
+
+    #[test]
+    fn a_limit_is_overridden_by_its_name() {
+        let limits: Limits = serde_json::from_str(r#"{"batch_ms":7,"of_another_crate":1}"#).unwrap();
+        assert_eq!(limits, Limits { batch_ms: 7, ..Limits::default() });
     }
 }

@@ -23,6 +23,12 @@ pub struct Process {
 pub struct Snapshot(Vec<Process>);
 
 impl Snapshot {
+    /// A list that was made up.
+    #[cfg(test)]
+    pub fn of(processes: Vec<Process>) -> Self {
+        Self(processes)
+    }
+
     /// Reads `/proc`. Processes that end meanwhile are left out.
     pub fn take() -> Self {
         let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -35,7 +35,10 @@ impl VolatileQueue {
 
     /// The next event, if it comes before the stored event after `cursor`.
     pub(super) fn pop(&mut self, cursor: u64) -> Option<String> {
-        let first = self.waiting.pop_front_if(|first| first.after <= cursor)?;
+        if self.waiting.front()?.after > cursor {
+            return None;
+        }
+        let first = self.waiting.pop_front()?;
         self.bytes = self.bytes.saturating_sub(first.text.len());
         Some(first.text)
     }

@@ -8,6 +8,7 @@ use crate::bearer;
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
+use axum::body::HttpBody;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::FromRequest;
 use axum::extract::FromRequestParts;
@@ -135,12 +136,14 @@ impl<T: DeserializeOwned> FromRequest<Arc<Host>> for Parsed<T> {
     type Rejection = CallError;
 
     async fn from_request(request: Request, host: &Arc<Host>) -> Result<Self, CallError> {
-        let body = Bytes::from_request(request, host).await.map_err(|error| {
-            if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                CallError::BodyTooLarge { limit_bytes: BODY_LIMIT_BYTES }
-            } else {
-                CallError::InvalidRequest(error.body_text())
-            }
+        let too_large = CallError::BodyTooLarge { limit_bytes: BODY_LIMIT_BYTES };
+        // A length that is announced is refused before the caller sends it, and so gets the answer.
+        if usize::try_from(request.body().size_hint().lower()).is_ok_and(|length| length > BODY_LIMIT_BYTES) {
+            return Err(too_large);
+        }
+        let body = Bytes::from_request(request, host).await.map_err(|error| match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => too_large,
+            _ => CallError::InvalidRequest(error.body_text()),
         })?;
         let parsed = serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&body));
         parsed.map(Self).map_err(|error| CallError::InvalidRequest(error.to_string()))

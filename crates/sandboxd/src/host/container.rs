@@ -116,7 +116,11 @@ pub fn start(program: &Path, parent: &Path, start: Start, live: tree::LiveInits)
     let pid = pid.ok_or_else(|| io::Error::other("the process ended at once"))?;
     live.insert(pid);
 
-    log::info("host", "container_started", json!({ "instance": instance, "pid": pid.as_raw(), "listen": address }));
+    log::info(
+        "host",
+        "container_started",
+        json!({ "instance": instance, "folder": folder, "pid": pid.as_raw(), "listen": address }),
+    );
     tokio::spawn(output::keep(output, parent.join(format!("{instance}.log"))));
     let (phase_sender, phase) = watch::channel(Phase::Running);
     let running = Running { instance, address, folder, pid, phase };

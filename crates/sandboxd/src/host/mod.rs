@@ -19,6 +19,7 @@ mod tree;
 use crate::args::HostOptions;
 use crate::log;
 use api::Host;
+use axum::serve::ListenerExt;
 use nix::sys::prctl;
 use protocol::sandbox::Secret;
 use registry::Registry;
@@ -66,6 +67,10 @@ pub async fn run(options: HostOptions) -> Result<(), HostError> {
     log::info(ROLE, "ready", json!({ "listen": address, "root": root.path(), "leftovers_killed": leftovers }));
 
     let router = api::router(host.clone());
+    // Small frames of a forwarded socket must not wait for each other.
+    let listener = listener.tap_io(|stream| {
+        let _ = stream.set_nodelay(true);
+    });
     tokio::select! {
         served = axum::serve(listener, router) => served?,
         _ = terminated.recv() => {}

@@ -52,7 +52,7 @@ impl LiveInits {
 pub async fn kill(folder: &Path, live: &LiveInits) -> usize {
     until_none(|snapshot| {
         let mut left = snapshot.with_variable(|variable| root_of(variable) == Some(folder.as_os_str().as_bytes()));
-        left.extend(strays(snapshot, Pid::this(), live));
+        left.extend(living_strays(snapshot, Pid::this(), live));
         left
     })
     .await
@@ -73,19 +73,20 @@ fn root_of(variable: &[u8]) -> Option<&[u8]> {
     variable.strip_prefix(ROOT_VARIABLE.as_bytes())?.strip_prefix(b"=")
 }
 
-/// What descends from `host` without descending from a living `init`. Dead ones are collected here: tokio waits only for
-/// what it started.
-fn strays(snapshot: &Snapshot, host: Pid, live: &LiveInits) -> Vec<Process> {
-    let mut strays = Vec::new();
-    for orphan in snapshot.children(host).into_iter().filter(|child| !live.contains(child.pid)) {
-        if orphan.zombie {
-            let _ = waitpid(orphan.pid, Some(WaitPidFlag::WNOHANG));
-        } else {
-            strays.push(orphan);
-        }
-        strays.extend(snapshot.descendants(orphan.pid).into_iter().filter(|process| !process.zombie));
+/// What descends from `host` without descending from a living `init`. The dead among them are collected, since tokio waits only
+/// for what it started, and left out.
+fn living_strays(snapshot: &Snapshot, host: Pid, live: &LiveInits) -> Vec<Process> {
+    let (dead, living): (Vec<Process>, _) =
+        strays(snapshot, host, live).into_iter().partition(|process| process.zombie);
+    for process in dead.iter().filter(|process| process.parent == host) {
+        let _ = waitpid(process.pid, Some(WaitPidFlag::WNOHANG));
     }
-    strays
+    living
+}
+
+fn strays(snapshot: &Snapshot, host: Pid, live: &LiveInits) -> Vec<Process> {
+    let orphans = snapshot.children(host).into_iter().filter(|child| !live.contains(child.pid));
+    orphans.flat_map(|orphan| [orphan].into_iter().chain(snapshot.descendants(orphan.pid))).collect()
 }
 
 /// Kills what `select` finds until it finds nothing.
@@ -105,5 +106,37 @@ async fn until_none(select: impl Fn(&Snapshot) -> Vec<Process>) -> usize {
         kill_each(&found);
         killed.extend(found.iter().map(|process| process.pid));
         sleep(STEP).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(pid: i32, parent: i32) -> Process {
+        Process { pid: Pid::from_raw(pid), parent: Pid::from_raw(parent), zombie: false }
+    }
+
+    #[test]
+    fn a_stray_is_what_descends_from_the_host_but_from_no_living_init() {
+        let host = Pid::from_raw(10);
+        let live = LiveInits::default();
+        live.insert(Pid::from_raw(20));
+        let orphans = [process(30, 10), process(31, 30), process(32, 31), process(40, 10)];
+        let others = [process(1, 0), process(10, 1), process(20, 10), process(21, 20), process(50, 1)];
+        let snapshot = Snapshot::of(others.into_iter().chain(orphans).collect());
+        assert_eq!(strays(&snapshot, host, &live), orphans);
+
+        live.insert(Pid::from_raw(40));
+        live.remove(Pid::from_raw(20));
+        let now: Vec<i32> = strays(&snapshot, host, &live).iter().map(|process| process.pid.as_raw()).collect();
+        assert_eq!(now, [20, 21, 30, 31, 32]);
+    }
+
+    #[test]
+    fn a_variable_names_a_container_only_in_whole() {
+        assert_eq!(root_of(b"HOLDFAST_ROOT=/r/c/i"), Some(b"/r/c/i".as_slice()));
+        assert_eq!(root_of(b"HOLDFAST_ROOTS=/r"), None);
+        assert_eq!(root_of(b"X_HOLDFAST_ROOT=/r"), None);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! What is there already is skipped. A failure, or somebody's wish, leaves nothing of the session running.
 
+use super::config::Config;
 use super::driver::Command;
 use super::driver::Start;
 use super::error::WorkError;
@@ -70,7 +71,7 @@ async fn prepare_and_start(
 ) -> Result<Outcome, WorkError> {
     let plan = &work.workspace;
     let (config, paths) = (&session.shared.config, &session.paths);
-    let redactor = redactor(config.token.as_ref(), work);
+    let redactor = redactor(config, work);
     let url = GitUrl::parse(&plan.git_url, config.allow_loopback)?;
     let git = Git::new(config, &session.id, paths, url, plan.git_token.clone(), redactor.clone());
 
@@ -110,11 +111,11 @@ async fn done(git: &Git, session: &Session, resume: Resume) -> Outcome {
 }
 
 /// Every secret that a command's output could show.
-fn redactor(own: Option<&protocol::sandbox::Secret>, work: &Work) -> Redactor {
+fn redactor(config: &Config, work: &Work) -> Redactor {
     let plan = &work.workspace;
+    let own = config.token.iter().chain(config.model.as_ref().map(|model| &model.api_key));
     let turn = work.turn.as_ref().map(|turn| &turn.ingest_secret);
-    let known = plan.git_token.iter().chain(plan.env.values()).chain(turn).chain([&work.report.token]).chain(own);
-    Redactor::new(known)
+    Redactor::new(own.chain(&plan.git_token).chain(plan.env.values()).chain(turn).chain([&work.report.token]))
 }
 
 /// Makes the agent's session be there and its server run.

@@ -4,6 +4,7 @@ use super::git::GitError;
 use super::git::GitUrlError;
 use super::limits;
 use protocol::id::ExecutionId;
+use protocol::id::MessageId;
 use protocol::sandbox::Outcome;
 use std::io;
 
@@ -46,6 +47,9 @@ pub enum WorkError {
     /// The agent did not take the prompt.
     #[error("Prompt was not taken: {0}")]
     Prompt(String),
+    /// The message ran, or began to, in an execution that is over.
+    #[error("Message {0} was handed to the agent before")]
+    PromptedBefore(MessageId),
     /// Another process has the session.
     #[error("Another process on this disk owns the session")]
     Owned,
@@ -73,9 +77,11 @@ impl WorkError {
         match self {
             WorkError::AgentServer(_) | WorkError::Import(_) => "KILO_SERVER_FAILED",
             WorkError::Owned | WorkError::TooManyAgents => "SANDBOX_CONNECT_FAILED",
-            WorkError::Aborted(_) | WorkError::Busy(_) | WorkError::Ingest(_) | WorkError::Prompt(_) => {
-                "WRAPPER_START_FAILED"
-            }
+            WorkError::Aborted(_)
+            | WorkError::Busy(_)
+            | WorkError::Ingest(_)
+            | WorkError::Prompt(_)
+            | WorkError::PromptedBefore(_) => "WRAPPER_START_FAILED",
             WorkError::Disk(_)
             | WorkError::DiskFull { .. }
             | WorkError::Git(_)
@@ -102,6 +108,7 @@ impl WorkError {
             | WorkError::GitUrl(_)
             | WorkError::NoSuchBranch(_)
             | WorkError::Prompt(_)
+            | WorkError::PromptedBefore(_)
             | WorkError::SetupCommand { .. }
             | WorkError::Workspace(_) => false,
         }

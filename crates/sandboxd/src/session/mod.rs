@@ -49,6 +49,7 @@ use http::Api;
 use serde_json::json;
 use sessions::Sessions;
 use state::Shared;
+use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -97,8 +98,10 @@ pub async fn run() -> Result<(), SessionRoleError> {
     let api = Arc::new(Api { sessions, token, instance: uuid::Uuid::new_v4().to_string() });
     api.sessions.recover();
     log::info("session", "listening", json!({ "address": address.to_string(), "instance": api.instance }));
+    // A task of its own: `/health` is also answered while the sessions end.
+    let mut serving = tokio::spawn(axum::serve(listener, http::router(api.clone())).into_future());
     let signal = tokio::select! {
-        served = axum::serve(listener, http::router(api.clone())) => return served.map_err(SessionRoleError::Serve),
+        served = &mut serving => return served.unwrap_or_else(|error| Err(error.into())).map_err(SessionRoleError::Serve),
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };

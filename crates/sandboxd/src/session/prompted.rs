@@ -1,7 +1,9 @@
 //! Which messages the agent has had: the same one twice runs once, also across a restart of this process.
 
 use super::paths::SessionPaths;
+use crate::log;
 use protocol::id::MessageId;
+use serde_json::json;
 use std::fs;
 use std::io;
 
@@ -17,6 +19,19 @@ pub fn read(paths: &SessionPaths, max: usize) -> Vec<MessageId> {
 pub fn add(paths: &SessionPaths, message: &MessageId, max: usize) -> io::Result<()> {
     let mut ids = read(paths, max.saturating_sub(1));
     ids.push(message.clone());
+    write(paths, &ids)
+}
+
+/// Forgets one that the agent did not take after all.
+pub fn remove(paths: &SessionPaths, message: &MessageId, max: usize) {
+    let mut ids = read(paths, max);
+    ids.retain(|id| id != message);
+    if let Err(error) = write(paths, &ids) {
+        log::error("session", "message_not_forgotten", json!({ "messageId": message, "error": error.to_string() }));
+    }
+}
+
+fn write(paths: &SessionPaths, ids: &[MessageId]) -> io::Result<()> {
     let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
     let fresh = paths.own.join("prompted.new");
     fs::write(&fresh, text)?;
@@ -40,5 +55,7 @@ mod tests {
         }
         assert_eq!(read(&paths, 3), ids[1..]);
         assert_eq!(read(&paths, 2), ids[2..]);
+        remove(&paths, &ids[2], 3);
+        assert_eq!(read(&paths, 3), [ids[1].clone(), ids[3].clone()]);
     }
 }

@@ -209,7 +209,7 @@ async fn sigterm_in_a_turn_is_told_and_ends_everything() {
     start_sleeping_tool(&stage, &worker, 1).await;
     let started = Instant::now();
     stage.signal(Signal::SIGTERM);
-    assert_eq!(stage.wait_for_sandboxd(), Some(0));
+    assert_eq!(stage.wait_for_sandboxd().await, Some(0));
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let interrupted = worker.stored("interrupted").await;
     assert_eq!(interrupted["data"], json!({ "reason": "Container shutdown: SIGTERM" }));
@@ -223,7 +223,7 @@ async fn a_killed_wrapper_says_so_when_it_is_back() {
     let (mut stage, worker) = (Stage::new().await, Worker::start(&[]).await);
     start_sleeping_tool(&stage, &worker, 1).await;
     stage.signal(Signal::SIGKILL);
-    assert_eq!(stage.wait_for_sandboxd(), None);
+    assert_eq!(stage.wait_for_sandboxd().await, None);
     stage.start_sandboxd();
     let error = worker.stored("error").await;
     assert_eq!((&error["data"]["error"], &error["data"]["fatal"]), (&json!("Wrapper restarted"), &json!(true)));

@@ -133,8 +133,10 @@ impl Stage {
     }
 
     /// Waits for the end of the process and returns its exit code.
-    pub fn wait_for_sandboxd(&mut self) -> Option<i32> {
-        self.sandboxd.take().unwrap().wait().unwrap().code()
+    pub async fn wait_for_sandboxd(&mut self) -> Option<i32> {
+        let mut child = self.sandboxd.take().unwrap();
+        // The Worker of the test must go on meanwhile.
+        tokio::task::spawn_blocking(move || child.wait().unwrap().code()).await.unwrap()
     }
 
     /// A plan without a turn.
@@ -213,7 +215,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         if self.sandboxd.is_some() {
             self.signal(Signal::SIGTERM);
-            self.wait_for_sandboxd();
+            let _ = self.sandboxd.take().unwrap().wait();
         }
     }
 }

@@ -57,8 +57,6 @@ pub struct Server {
     environment: Environment,
     gone: Gone,
     stop: oneshot::Sender<()>,
-    /// One of the container's places for agent servers.
-    _place: OwnedSemaphorePermit,
 }
 
 impl Server {
@@ -83,8 +81,12 @@ impl Server {
         let client = Client::new(http.clone(), port, recipe.session.clone(), recipe.model.to_owned());
         let (tell_gone, gone) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
-        tokio::spawn(watch_over(process, stopped, tell_gone));
-        Ok(Self { client, environment: recipe.environment.clone(), gone, stop, _place: place })
+        tokio::spawn(async move {
+            watch_over(process, stopped, tell_gone).await;
+            // Only now may another one take this place in the container.
+            drop(place);
+        });
+        Ok(Self { client, environment: recipe.environment.clone(), gone, stop })
     }
 
     /// Whether it runs, with this configuration, for this agent session.

@@ -1,0 +1,258 @@
+//! Does what the machines ask for.
+
+use super::Done;
+use super::Driver;
+use super::Todo;
+use super::run::Run;
+use super::run::why_not_accepted;
+use crate::log;
+use crate::session::autocommit::AutoCommit;
+use crate::session::error::WorkError;
+use crate::session::kilo::client::CallError;
+use crate::session::kilo::client::Client;
+use crate::session::link::Address;
+use crate::session::link::Link;
+use crate::session::link::News;
+use crate::session::prompted;
+use crate::session::workspace;
+use protocol::ingest::Command as ObjectCommand;
+use sandbox_core::event::Event;
+use sandbox_core::ingest;
+use sandbox_core::ingest::GaveUp;
+use sandbox_core::job;
+use sandbox_core::job::JobEnd;
+use sandbox_core::job::JobId;
+use sandbox_core::turn;
+use serde_json::json;
+use std::future::Future;
+use tokio::task::AbortHandle;
+
+impl Driver {
+    /// Does all that the machines asked for, in their order.
+    pub(super) fn work_off(&mut self) {
+        while let Some(todo) = self.todo.pop_front() {
+            match todo {
+                Todo::Job(output) => self.do_job(output),
+                Todo::News(news) => self.do_news(news),
+                Todo::Turn(output) => self.do_turn(output),
+            }
+        }
+    }
+
+    fn do_job(&mut self, output: job::Output) {
+        match output {
+            job::Output::AbortAgent(id) => {
+                self.turn(turn::Input::Stopping);
+                self.call(id, move |client, _| async move {
+                    if let Err(error) = client.abort().await {
+                        log::warn("session", "abort_failed", json!({ "error": error.to_string() }));
+                    }
+                    Done::Aborted(id)
+                });
+            }
+            job::Output::Accepted(id) => self.begin(id),
+            job::Output::CancelTasks(id) => {
+                if let Some(run) = self.run_of(id) {
+                    run.after_turn.drain(..).for_each(|task| task.abort());
+                }
+            }
+            job::Output::CloseIngest(id) => {
+                if self.is_running(id) {
+                    self.link(ingest::Input::Close);
+                }
+                if let Some(link) = self.run_of(id).and_then(|run| run.link.take()) {
+                    tokio::spawn(link.finish());
+                }
+            }
+            job::Output::Duplicate => self.refuse_duplicate(),
+            job::Output::Emit { job, event } => {
+                if self.is_running(job) {
+                    self.link(ingest::Input::Event(event));
+                }
+            }
+            job::Output::Ended { job, end } => self.end(job, &end),
+            job::Output::FinishIngest(id) => {
+                if self.is_running(id) {
+                    self.link(ingest::Input::Finish);
+                }
+            }
+            job::Output::Open(id) => self.open(id),
+            job::Output::ReadBranch(id) => {
+                let paths = self.paths.clone();
+                self.call(id, move |_, run| {
+                    let git = run.git.clone();
+                    async move { Done::Branch(id, workspace::current_branch(&git, &paths).await) }
+                });
+            }
+            job::Output::Refused { active } => self.answer_start(Err(WorkError::Busy(active))),
+            job::Output::RestartEvents(id) => {
+                let limits = self.limits.clone();
+                if let Some(run) = self.run_of(id) {
+                    run.subscribe(&limits);
+                }
+            }
+            job::Output::RunAutoCommit(id) => self.auto_commit(id),
+            job::Output::RunCondense(id) => {
+                let task = self.call(id, move |client, _| async move {
+                    if let Err(error) = client.condense().await {
+                        log::warn("session", "condense_failed", json!({ "error": error.to_string() }));
+                    }
+                    Done::Condensed(id)
+                });
+                if let Some(run) = self.run_of(id) {
+                    run.after_turn.extend(task);
+                }
+            }
+            job::Output::SendPrompt(id) => self.prompt(id),
+        }
+    }
+
+    fn do_turn(&mut self, output: turn::Output) {
+        let Some(id) = self.run.as_ref().map(|run| run.id) else { return };
+        match output {
+            turn::Output::AskStatus => {
+                self.call(id, move |client, _| async move { Done::Status(id, client.is_busy().await.ok()) });
+            }
+            turn::Output::Ended(end) => self.job(job::Input::TurnEnded { job: id, end }),
+            turn::Output::RejectQuestion { id: question } => {
+                self.call(id, move |client, _| async move {
+                    reply_logged(client.reject_question(&question).await);
+                    Done::Replied
+                });
+            }
+            turn::Output::ReplyPermission { id: permission } => {
+                self.call(id, move |client, _| async move {
+                    reply_logged(client.allow(&permission).await);
+                    Done::Replied
+                });
+            }
+        }
+    }
+
+    fn do_news(&mut self, news: News) {
+        let Some(id) = self.run.as_ref().map(|run| run.id) else { return };
+        match news {
+            News::Command(ObjectCommand::Kill { .. }) => self.job(job::Input::Kill),
+            News::Command(command) => {
+                log::info("session", "command_ignored", json!({ "sessionId": self.session, "command": command }));
+            }
+            News::Drained => self.job(job::Input::IngestDrained(id)),
+            News::GaveUp(why) => self.job(job::Input::IngestGaveUp { job: id, why }),
+            News::Ready => self.job(job::Input::IngestReady(id)),
+        }
+    }
+
+    fn begin(&mut self, id: JobId) {
+        let Some(start) = self.starting.take() else { return };
+        let fields = json!({ "sessionId": self.session, "executionId": start.plan.execution_id });
+        log::info("session", "turn_started", fields);
+        self.run = Some(Run::new(id, *start, &self.limits));
+    }
+
+    fn open(&mut self, id: JobId) {
+        let (limits, paths) = (self.limits.clone(), self.paths.clone());
+        let Some(run) = self.run_of(id) else { return };
+        let address = Address {
+            execution_id: run.plan.execution_id.clone(),
+            url: run.plan.ingest_url.clone(),
+            secret: run.plan.ingest_secret.clone(),
+        };
+        if let Err(error) = address.save(&paths) {
+            log::error("session", "address_not_saved", json!({ "error": error.to_string() }));
+        }
+        run.link = Some(Link::new(&limits, address, paths.spool(&run.plan.execution_id)));
+        run.subscribe(&limits);
+        self.link(ingest::Input::Open);
+    }
+
+    fn prompt(&mut self, id: JobId) {
+        self.turn(turn::Input::Prompt);
+        let (paths, keep) = (self.paths.clone(), self.limits.message_ids_max);
+        self.call(id, move |client, run| {
+            let plan = run.plan.clone();
+            async move {
+                // Before the call: a message whose answer was lost must not run twice.
+                if let Err(error) = prompted::add(&paths, &plan.message_id, keep) {
+                    return Done::Prompted(id, Err(format!("the message cannot be noted: {error}")));
+                }
+                Done::Prompted(id, client.prompt(&plan).await.map_err(|error| error.to_string()))
+            }
+        });
+    }
+
+    fn auto_commit(&mut self, id: JobId) {
+        if self.is_running(id) {
+            self.link(ingest::Input::Event(Event::autocommit_started("Committing changes...")));
+        }
+        let paths = self.paths.clone();
+        let task = self.call(id, move |_, run| {
+            let commit = AutoCommit {
+                git: run.git.clone(),
+                paths,
+                requested: run.requested_branch.clone(),
+                prompt: run.plan.prompt.clone(),
+            };
+            async move { Done::AutoCommitted(id, commit.run().await) }
+        });
+        if let Some(run) = self.run_of(id) {
+            run.after_turn.extend(task);
+        }
+    }
+
+    fn end(&mut self, id: JobId, end: &JobEnd) {
+        if !self.is_running(id) {
+            return;
+        }
+        let Some(mut run) = self.run.take() else { return };
+        let execution = &run.plan.execution_id;
+        let fields = json!({ "sessionId": self.session, "executionId": execution, "end": format!("{end:?}") });
+        log::info("session", "turn_ended", fields);
+        match end {
+            JobEnd::Reported | JobEnd::NotStarted { .. } | JobEnd::Abandoned(GaveUp::Fenced { .. }) => {
+                Address::forget(&self.paths, execution);
+            }
+            // The next process on this disk tries again.
+            JobEnd::Abandoned(GaveUp::FinishTimeout | GaveUp::Unreachable) | JobEnd::Replaced => {}
+        }
+        run.answer(Err(why_not_accepted(end)));
+        if let Some(link) = run.link.take() {
+            tokio::spawn(link.finish());
+        }
+    }
+
+    /// The machine did not make a job of what was asked.
+    fn answer_start(&mut self, result: Result<(), WorkError>) {
+        if let Some(start) = self.starting.take() {
+            let _ = start.accepted.send(result);
+        }
+    }
+
+    /// The execution that is asked for runs already; or its message has run, and must not run again.
+    fn refuse_duplicate(&mut self) {
+        let Some(start) = &self.starting else { return };
+        let runs = self.run.as_ref().is_some_and(|run| run.plan.execution_id == start.plan.execution_id);
+        let had = start.plan.message_id.clone();
+        self.answer_start(if runs { Ok(()) } else { Err(WorkError::PromptedBefore(had)) });
+    }
+
+    fn run_of(&mut self, id: JobId) -> Option<&mut Run> {
+        self.run.as_mut().filter(|run| run.id == id)
+    }
+
+    /// Starts a call for job `id`, if that is the running one.
+    fn call<F: Future<Output = Done> + Send + 'static>(
+        &mut self,
+        id: JobId,
+        make: impl FnOnce(Client, &Run) -> F,
+    ) -> Option<AbortHandle> {
+        let run = self.run.as_ref().filter(|run| run.id == id)?;
+        let call = make(run.client.clone(), run);
+        Some(self.tasks.spawn(call))
+    }
+}
+
+fn reply_logged(result: Result<(), CallError>) {
+    if let Err(error) = result {
+        log::warn("session", "reply_failed", json!({ "error": error.to_string() }));
+    }
+}

@@ -1,0 +1,87 @@
+//! One execution while it runs: its machines' surroundings.
+
+use super::Start;
+use crate::session::error::WorkError;
+use crate::session::events::Events;
+use crate::session::git::Git;
+use crate::session::kilo::client::Client;
+use crate::session::kilo::server::Gone;
+use crate::session::link::Link;
+use protocol::id::BranchName;
+use protocol::sandbox::TurnPlan;
+use sandbox_core::job::JobEnd;
+use sandbox_core::job::JobId;
+use sandbox_core::limits::Limits;
+use sandbox_core::turn::Turn;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+/// One execution.
+pub(super) struct Run {
+    pub(super) id: JobId,
+    pub(super) plan: TurnPlan,
+    pub(super) client: Client,
+    pub(super) git: Git,
+    pub(super) requested_branch: Option<BranchName>,
+    pub(super) accepted: Option<oneshot::Sender<Result<(), WorkError>>>,
+    /// None once it was seen.
+    pub(super) gone: Option<Gone>,
+    pub(super) turn: Turn,
+    pub(super) link: Option<Link>,
+    pub(super) events: Option<Events>,
+    /// Whether this subscription has been heard.
+    pub(super) open: bool,
+    /// Whether an earlier subscription of this execution was open.
+    pub(super) heard_before: bool,
+    /// When to subscribe again.
+    pub(super) resubscribe_at: Option<i64>,
+    /// Auto-commit and condensing, which may be cancelled.
+    pub(super) after_turn: Vec<AbortHandle>,
+}
+
+impl Run {
+    /// The execution that `start` asked for, as job `id`.
+    pub(super) fn new(id: JobId, start: Start, limits: &Limits) -> Self {
+        Self {
+            id,
+            turn: Turn::new(limits, start.client.session().clone()),
+            plan: start.plan,
+            client: start.client,
+            git: start.git,
+            requested_branch: start.requested_branch,
+            accepted: Some(start.accepted),
+            gone: Some(start.gone),
+            link: None,
+            events: None,
+            open: false,
+            heard_before: false,
+            resubscribe_at: None,
+            after_turn: Vec::new(),
+        }
+    }
+
+    /// Subscribes to the agent's events, instead of any earlier subscription.
+    pub(super) fn subscribe(&mut self, limits: &Limits) {
+        self.open = false;
+        self.resubscribe_at = None;
+        self.events = Some(Events::subscribe(self.client.clone(), limits));
+    }
+
+    /// Tells whoever asked for it whether the agent took the prompt. Only the first answer counts.
+    pub(super) fn answer(&mut self, result: Result<(), WorkError>) {
+        if let Some(accepted) = self.accepted.take() {
+            // Whoever asked may have given up.
+            let _ = accepted.send(result);
+        }
+    }
+}
+
+/// Why the agent did not take the prompt, if this is how its job ended.
+pub(super) fn why_not_accepted(end: &JobEnd) -> WorkError {
+    match end {
+        JobEnd::NotStarted { code: "CONNECTION_ERROR", message } => WorkError::Ingest(message.clone()),
+        JobEnd::NotStarted { message, .. } => WorkError::Prompt(message.clone()),
+        JobEnd::Abandoned(why) => WorkError::Ingest(why.reason().to_owned()),
+        JobEnd::Replaced | JobEnd::Reported => WorkError::Aborted("the turn was ended"),
+    }
+}
