@@ -13,6 +13,8 @@ pub struct Config {
     pub internal_api_secret: Option<String>,
     /// Signs and verifies container and agent tokens of towns.
     pub gastown_jwt_secret: Option<String>,
+    /// Signs callbacks.
+    pub callback_secret: Option<String>,
     /// Where containers reach this Worker, without a slash at the end.
     pub worker_url: String,
     /// The local container host, if containers run there.
@@ -74,6 +76,7 @@ impl Config {
             nextauth_secret: var("NEXTAUTH_SECRET"),
             internal_api_secret: var("INTERNAL_API_SECRET"),
             gastown_jwt_secret: var("GASTOWN_JWT_SECRET"),
+            callback_secret: var("CALLBACK_SIGNING_SECRET"),
             worker_url: var("WORKER_URL")
                 .unwrap_or_else(|| "http://localhost:8788".into())
                 .trim_end_matches('/')
@@ -119,8 +122,7 @@ mod tests {
 
     #[test]
     fn limits_that_cannot_work_are_refused() {
-        for bad in ["", r#"{"hung_ms":1}"#, r#"{"session":{"hang_ms":1}}"#, r#"{"town":{"drain_handoff_ms":0}}"#]
-        {
+        for bad in ["", r#"{"hung_ms":1}"#, r#"{"session":{"hang_ms":1}}"#, r#"{"town":{"drain_handoff_ms":0}}"#] {
             assert!(Limits::parse(bad).is_err(), "{bad}");
         }
     }

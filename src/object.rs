@@ -33,6 +33,9 @@ extern "C" {
     fn delete_alarm(this: &AlarmStorage) -> Result<JsValue, JsValue>;
 }
 
+/// When an alarm that failed is tried again.
+const RETRY_MS: i64 = 30_000;
+
 /// The clock, read once per input and passed on.
 pub fn now_ms() -> i64 {
     js_sys::Date::now() as i64
@@ -69,6 +72,11 @@ impl Alarm {
     /// To be called first in the alarm handler: the platform has cleared it.
     pub fn fired(&self) {
         self.known.set(Some(None));
+    }
+
+    /// Sets the alarm after a handler failed: whatever is the matter, it is tried again.
+    pub fn retry(&self) {
+        self.set(Some(now_ms().saturating_add(RETRY_MS)));
     }
 
     /// Moves the alarm, in the same turn as the write that moved the deadline. The call takes effect when it is made; its promise only

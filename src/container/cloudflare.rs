@@ -9,15 +9,12 @@ use js_sys::Array;
 use js_sys::Object;
 use js_sys::Reflect;
 use protocol::sandbox::CONTAINER_PORT;
-use std::time::Duration;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use worker::Container;
-use worker::Delay;
 use worker::Error;
 use worker::Headers;
-use worker::Method;
 use worker::Request;
 use worker::RequestInit;
 use worker::Response;
@@ -28,10 +25,13 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     fn start(this: &RawContainer, options: &JsValue) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = setInactivityTimeout)]
+    fn set_inactivity_timeout(this: &RawContainer, ms: f64) -> Result<JsValue, JsValue>;
 }
 
-/// How often a starting container is asked whether it is healthy.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
+/// How long the platform keeps a container to which nothing is sent: as long as a lease that nobody released.
+const INACTIVITY_MS: f64 = 3_600_000.0;
 
 /// The container of one object; absent where the deployment has none.
 pub struct Cloudflare {
@@ -77,14 +77,13 @@ impl ContainerRuntime for Cloudflare {
         }
         let raw: &JsValue = container.as_ref();
         raw.unchecked_ref::<RawContainer>().start(&self.options(token)?)?;
-        // Bounded by the caller.
-        loop {
-            let health = Request::new("http://container/health", Method::Get)?;
-            if matches!(self.fetch(health, "/health", token).await, Ok(answer) if answer.status_code() == 200) {
-                return Ok(());
-            }
-            Delay::from(HEALTH_INTERVAL).await;
-        }
+        // An agent works without a request to this object: only this keeps its container.
+        raw.unchecked_ref::<RawContainer>().set_inactivity_timeout(INACTIVITY_MS)?;
+        Ok(())
+    }
+
+    async fn ended(&self) -> worker::Result<()> {
+        self.container()?.wait_for_exit().await
     }
 
     async fn running(&self) -> worker::Result<bool> {

@@ -7,13 +7,13 @@ use crate::object::within;
 use crate::route::ContainerKind;
 use protocol::host::Container;
 use protocol::host::ExitHook;
+use protocol::host::FORWARD_TOKEN_HEADER;
 use protocol::host::Role;
 use protocol::host::Signal;
 use protocol::host::Start;
 use protocol::sandbox::CONTAINER_PORT;
 use protocol::sandbox::Secret;
-use std::time::Duration;
-use worker::Delay;
+use std::collections::BTreeMap;
 use worker::Error;
 use worker::Fetch;
 use worker::Headers;
@@ -24,10 +24,6 @@ use worker::Response;
 
 /// How long the host may take for a verb of its own.
 const VERB_MS: i64 = 15_000;
-/// How often a starting container is asked whether it is healthy.
-const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
-/// The host's own token, beside the container's in `authorization`.
-const HOST_TOKEN: &str = "x-holdfast-host-token";
 
 /// One container of a host.
 pub struct Local {
@@ -72,18 +68,13 @@ impl Local {
             .await
             .unwrap_or_else(|| Err(Error::RustError("the container host did not answer".into())))
     }
-
-    async fn healthy(&self, token: &str) -> worker::Result<bool> {
-        let request = Request::new("http://container/health", Method::Get)?;
-        Ok(self.fetch(request, "/health", token).await?.status_code() == 200)
-    }
 }
 
 impl ContainerRuntime for Local {
     async fn start(&self, instance: &str, token: &str) -> worker::Result<()> {
         // A leftover of an interrupted start holds another token.
         self.destroy().await?;
-        let mut env: std::collections::BTreeMap<_, _> =
+        let mut env: BTreeMap<_, _> =
             self.env.iter().map(|(name, value)| ((*name).to_owned(), Secret(value.clone()))).collect();
         env.insert(TOKEN.to_owned(), Secret(token.to_owned()));
         let url = format!("{}/internal/containers/{}/{}/{instance}/exited", self.worker_url, self.kind, self.name);
@@ -93,11 +84,12 @@ impl ContainerRuntime for Local {
         if answer.status_code() != 201 {
             return Err(Error::RustError(format!("the host refused: {}", answer.text().await?)));
         }
-        // Bounded by the caller.
-        while !matches!(self.healthy(token).await, Ok(true)) {
-            Delay::from(HEALTH_INTERVAL).await;
-        }
         Ok(())
+    }
+
+    /// The host calls `on_exit`.
+    async fn ended(&self) -> worker::Result<()> {
+        std::future::pending().await
     }
 
     async fn running(&self) -> worker::Result<bool> {
@@ -114,7 +106,7 @@ impl ContainerRuntime for Local {
             headers.append(&name, &value)?;
         }
         headers.set("authorization", &format!("Bearer {token}"))?;
-        headers.set(HOST_TOKEN, &self.host.token)?;
+        headers.set(FORWARD_TOKEN_HEADER, &self.host.token)?;
         let mut init = RequestInit::new();
         init.with_method(request.method()).with_headers(headers);
         if let Some(body) = request.inner().body() {

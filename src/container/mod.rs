@@ -23,6 +23,7 @@ use crate::object::within;
 use crate::route::ContainerKind;
 use crate::sql::WorkerdDatabase;
 use futures_channel::oneshot;
+use futures_util::lock::Mutex;
 use object_core::entropy::constant_time_eq;
 use object_core::lifecycle;
 use object_core::lifecycle::Input;
@@ -35,6 +36,8 @@ use runtime::Runtime;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
+use worker::Delay;
 use worker::DurableObject;
 use worker::Env;
 use worker::Method;
@@ -53,6 +56,9 @@ const EXITED: &str = "/exited/";
 const START_WAIT_MS: i64 = 20_000;
 /// How long the container may take to answer.
 const FORWARD_MS: i64 = 60_000;
+/// How long a starting container may take for one answer to whether it is healthy, and the pause before the next question.
+const HEALTH_MS: i64 = 2_000;
+const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 /// How long the exit notice may take.
 const EXITED_MS: i64 = 10_000;
 
@@ -116,7 +122,21 @@ pub async fn exited(
     ask(env, runtime::binding(kind), name, notice, EXITED_MS).await
 }
 
-type Started = Option<String>;
+/// What a request needs to know of a running container.
+#[derive(Clone)]
+struct Running {
+    instance: String,
+    token: String,
+}
+
+type Started = Option<Running>;
+
+/// How a container is ended.
+#[derive(Clone, Copy)]
+enum Verb {
+    Destroy,
+    Terminate,
+}
 
 struct Shell {
     state: State,
@@ -124,6 +144,8 @@ struct Shell {
     limits: LifecycleLimits,
     runtime: Runtime,
     alarm: Alarm,
+    /// What is asked of the platform is asked one after the other: a late `destroy` must not hit the next start.
+    verbs: Mutex<()>,
     /// Requests that wait for the container: told the token when it runs, nothing when it will not.
     waiting: RefCell<Vec<oneshot::Sender<Started>>>,
     woken: Cell<bool>,
@@ -137,16 +159,20 @@ impl Shell {
             limits: config.limits.container.clone(),
             runtime: Runtime::new(&state, kind, &config),
             alarm: Alarm::new(&state),
+            verbs: Mutex::new(()),
             waiting: RefCell::default(),
             woken: Cell::new(false),
             state,
         })
     }
 
+    /// Never fails: the platform gives up an alarm that does.
     fn alarm(self: &Rc<Self>) -> worker::Result<Response> {
         self.alarm.fired();
-        self.wake()?;
-        self.turn(&Input::Tick)?;
+        if let Err(error) = self.wake().and_then(|()| self.turn(&Input::Tick)) {
+            log::error("container", &[("error", &error.to_string())]);
+            self.alarm.retry();
+        }
         Response::empty()
     }
 
@@ -163,26 +189,27 @@ impl Shell {
         }
         let url = request.url()?;
         let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-        let token = if query("wake").is_some() {
-            self.running(query("lease")).await?
-        } else {
-            lifecycle::load(&self.db)
-                .map_err(failed)?
-                .filter(|known| known.state == Life::Running)
-                .map(|known| known.token)
-        };
-        match token {
-            Some(token) => self.forward(request, &path, &token).await,
-            None if query("wake").is_some() => {
-                error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again")
-            }
+        let wake = query("wake").is_some();
+        let running = if wake { self.running(query("lease")).await? } else { self.known_running()? };
+        match running {
+            Some(running) => self.forward(request, &path, &running).await,
+            None if wake => error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again"),
             None => error(410, "NOT_RUNNING", "The container does not run"),
         }
     }
 
+    fn known_running(&self) -> worker::Result<Started> {
+        let known = lifecycle::load(&self.db).map_err(failed)?.filter(|known| known.state == Life::Running);
+        Ok(known.map(|known| Running { instance: known.instance, token: known.token }))
+    }
+
     /// Before the first event after construction: a start that was under way begins again.
     fn wake(self: &Rc<Self>) -> worker::Result<()> {
-        if self.woken.replace(true) { Ok(()) } else { self.turn(&Input::Woke) }
+        if !self.woken.get() {
+            self.turn(&Input::Woke)?;
+            self.woken.set(true);
+        }
+        Ok(())
     }
 
     /// One input: one synchronous transaction, then its outputs.
@@ -192,13 +219,11 @@ impl Shell {
         self.alarm.set(lifecycle::next_deadline(&self.db, &self.limits).map_err(failed)?);
         for output in outputs {
             match output {
-                Output::Running { token, .. } => self.tell_waiting(&Some(token)),
+                Output::Running { instance, token } => self.tell_waiting(&Some(Running { instance, token })),
                 Output::Unavailable => self.tell_waiting(&None),
                 Output::Start { instance, token } => self.start(instance, token),
-                Output::Terminate { .. } => {
-                    self.spawn("signal", |shell| async move { shell.runtime.signal("SIGTERM").await })
-                }
-                Output::Destroy { .. } => self.spawn("destroy", |shell| async move { shell.runtime.destroy().await }),
+                Output::Terminate { instance } => self.end(instance, Verb::Terminate),
+                Output::Destroy { instance } => self.end(instance, Verb::Destroy),
             }
         }
         Ok(())
@@ -222,31 +247,59 @@ impl Shell {
     fn start(self: &Rc<Self>, instance: String, token: String) {
         let shell = Rc::clone(self);
         self.state.wait_until(async move {
-            let started = within(shell.limits.start_ms, shell.runtime.start(&instance, &token)).await;
-            let input = match started {
-                Some(Ok(())) => {
-                    log::info("container_start", &[("instance", &instance)]);
-                    Input::Started { instance }
+            let started = within(shell.limits.start_ms, shell.bring_up(&instance, &token)).await;
+            if let Some(Ok(())) = started {
+                log::info("container_start", &[("instance", &instance)]);
+                shell.report(&Input::Started { instance: instance.clone() });
+                // Where the platform says so here, and not by a call: as long as this object lives.
+                if shell.runtime.ended().await.is_ok() {
+                    shell.report(&Input::Ended { instance });
                 }
-                Some(Err(error)) => {
-                    log::error("container_start", &[("instance", &instance), ("error", &error.to_string())]);
-                    Input::StartFailed { instance }
-                }
-                None => Input::StartFailed { instance },
-            };
-            shell.report(&input);
+                return;
+            }
+            let error =
+                started.and_then(|result| result.err()).map_or("no healthy answer in time".into(), |e| e.to_string());
+            log::error("container_start", &[("instance", &instance), ("error", &error)]);
+            shell.report(&Input::StartFailed { instance });
         });
     }
 
-    fn spawn<F: Future<Output = worker::Result<()>> + 'static>(
-        self: &Rc<Self>,
-        what: &'static str,
-        work: impl FnOnce(Rc<Self>) -> F + 'static,
-    ) {
+    /// Starts a container and waits until it is healthy. Bounded by the caller; ends early when the start is no longer wanted.
+    async fn bring_up(&self, instance: &str, token: &str) -> worker::Result<()> {
+        let verb = self.verbs.lock().await;
+        if self.is_current(instance)? {
+            self.runtime.start(instance, token).await?;
+        }
+        drop(verb);
+        while self.is_current(instance)? {
+            let request = Request::new("http://container/health", Method::Get)?;
+            let health = within(HEALTH_MS, self.runtime.fetch(request, "/health", token)).await;
+            if matches!(health, Some(Ok(answer)) if answer.status_code() == 200) {
+                return Ok(());
+            }
+            Delay::from(HEALTH_INTERVAL).await;
+        }
+        Err(worker::Error::RustError("superseded".into()))
+    }
+
+    fn is_current(&self, instance: &str) -> worker::Result<bool> {
+        Ok(lifecycle::load(&self.db).map_err(failed)?.is_some_and(|known| known.instance == instance))
+    }
+
+    /// Ends a container, unless a newer one has taken its place: the platform knows only one.
+    fn end(self: &Rc<Self>, instance: String, verb: Verb) {
         let shell = Rc::clone(self);
         self.state.wait_until(async move {
-            if let Err(error) = work(shell).await {
-                log::error("container", &[("verb", what), ("error", &error.to_string())]);
+            let turn = shell.verbs.lock().await;
+            let ended = match (shell.is_current(&instance), verb) {
+                (Ok(false), _) => Ok(()),
+                (Ok(true), Verb::Terminate) => shell.runtime.signal("SIGTERM").await,
+                (Ok(true), Verb::Destroy) => shell.runtime.destroy().await,
+                (Err(error), _) => Err(error),
+            };
+            drop(turn);
+            if let Err(error) = ended {
+                log::error("container", &[("instance", &instance), ("error", &error.to_string())]);
             }
         });
     }
@@ -258,17 +311,15 @@ impl Shell {
     }
 
     /// Forwards a request. If the container does not answer, the platform is asked whether it is still there.
-    async fn forward(self: &Rc<Self>, request: Request, path: &str, token: &str) -> worker::Result<Response> {
-        let answer = within(FORWARD_MS, self.runtime.fetch(request, path, token)).await;
+    async fn forward(self: &Rc<Self>, request: Request, path: &str, to: &Running) -> worker::Result<Response> {
+        let answer = within(FORWARD_MS, self.runtime.fetch(request, path, &to.token)).await;
         if let Some(Ok(response)) = answer
             && response.status_code() != 502
         {
             return Ok(response);
         }
-        if !self.runtime.running().await?
-            && let Some(known) = lifecycle::load(&self.db).map_err(failed)?
-        {
-            self.turn(&Input::Ended { instance: known.instance })?;
+        if !self.runtime.running().await? {
+            self.turn(&Input::Ended { instance: to.instance.clone() })?;
         }
         error(503, "SANDBOX_CONNECT_FAILED", "The container did not answer: try again")
     }

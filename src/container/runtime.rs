@@ -10,8 +10,10 @@ use worker::State;
 
 /// A platform that runs one container for one object.
 pub trait ContainerRuntime {
-    /// Starts it on a fresh disk, ending what runs already, and waits until it is healthy. Its calls need `token` from then on.
+    /// Starts it on a fresh disk, ending what runs already. Its calls need `token` from then on.
     async fn start(&self, instance: &str, token: &str) -> worker::Result<()>;
+    /// Returns when it has ended; never, where the platform calls instead.
+    async fn ended(&self) -> worker::Result<()>;
     /// Whether its first process lives.
     async fn running(&self) -> worker::Result<bool>;
     /// Sends a request to its port.
@@ -53,6 +55,10 @@ macro_rules! delegate {
 impl ContainerRuntime for Runtime {
     async fn start(&self, instance: &str, token: &str) -> worker::Result<()> {
         delegate!(self, start, instance, token)
+    }
+
+    async fn ended(&self) -> worker::Result<()> {
+        delegate!(self, ended)
     }
 
     async fn running(&self) -> worker::Result<bool> {

@@ -1,8 +1,10 @@
 //! Performs what a session owes, and says what became of it.
 
+use crate::config::Config;
 use crate::container;
 use crate::object::ask;
 use crate::object::within;
+use crate::session::callback;
 use crate::user;
 use object_core::directory::Call;
 use protocol::id::SandboxId;
@@ -15,15 +17,16 @@ use worker::Request;
 use worker::RequestInit;
 
 /// One try. Takes at most the effect's own timeout; what it could not find out is a failure, and will be asked again.
-pub async fn perform(env: &Env, effect: &Effect) -> Outcome {
+pub async fn perform(env: &Env, config: &Config, effect: &Effect) -> Outcome {
     let unknown = || failed("TIMEOUT", "no answer in time");
-    within(effect.timeout_ms(), try_once(env, effect)).await.map_or_else(unknown, |result| {
+    within(effect.timeout_ms(), try_once(env, config, effect)).await.map_or_else(unknown, |result| {
         result.unwrap_or_else(|error| failed("SANDBOX_CONNECT_FAILED", &error.to_string()))
     })
 }
 
-async fn try_once(env: &Env, effect: &Effect) -> worker::Result<Outcome> {
+async fn try_once(env: &Env, config: &Config, effect: &Effect) -> worker::Result<Outcome> {
     match effect {
+        Effect::Callback(post) => callback::deliver(config, post).await,
         Effect::DirectoryAdd { owner, entry } => {
             user::call(env, owner, &Call::Add { entry: entry.clone() }).await?;
             Ok(Outcome::Done)

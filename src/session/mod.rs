@@ -3,6 +3,7 @@
 //! Stores nothing itself: the rows are the core's, sockets are found by tag, their facts are in attachments. An object that was evicted
 //! between any two events continues as if it had not been.
 
+mod callback;
 mod effects;
 pub mod routes;
 mod sockets;
@@ -70,7 +71,7 @@ impl DurableObject for CloudAgentSession {
         let core =
             session_core::Config { worker_url: config.worker_url.clone(), limits: config.limits.session.clone() };
         let shell = Shell {
-            db: object::open(&state.storage(), session_core::MIGRATIONS),
+            db: WorkerdDatabase::new(&state.storage()),
             core: RefCell::new(Session::new(core)),
             alarm: Alarm::new(&state),
             waiting: Waiting::default(),
@@ -105,8 +106,17 @@ impl DurableObject for CloudAgentSession {
 
     async fn alarm(&self) -> worker::Result<Response> {
         self.shell.alarm.fired();
-        self.shell.wake()?;
-        self.shell.turn(Input::Tick)?;
+        // Never fails: the platform gives up an alarm that does. And a failure of one part stops no other.
+        for (part, result) in [
+            ("wake", self.shell.wake()),
+            ("expire", self.shell.turn(Input::Expire).map(drop)),
+            ("pay_debts", self.shell.turn(Input::PayDebts).map(drop)),
+        ] {
+            if let Err(error) = result {
+                log::error("session_alarm", &[("part", part), ("error", &error.to_string())]);
+                self.shell.alarm.retry();
+            }
+        }
         Response::empty()
     }
 
@@ -139,11 +149,12 @@ impl DurableObject for CloudAgentSession {
 impl Shell {
     /// Before the first event after construction: what an eviction or a crash interrupted goes on.
     fn wake(self: &Rc<Self>) -> worker::Result<()> {
-        if self.woken.replace(true) {
-            return Ok(());
+        if !self.woken.get() {
+            self.turn(Input::Woke)?;
+            self.woken.set(true);
+            self.resume_catch_ups()?;
         }
-        self.turn(Input::Woke)?;
-        self.resume_catch_ups()
+        Ok(())
     }
 
     /// One input: one synchronous transaction, then its outputs. Returns the outputs for the event that is being handled; all others are
@@ -185,8 +196,9 @@ impl Shell {
     fn perform(self: &Rc<Self>, key: String, effect: session_core::message::Effect) {
         let shell = Rc::clone(self);
         self.state.wait_until(async move {
-            let outcome = effects::perform(&shell.env, &effect).await;
-            if let Err(error) = shell.turn(Input::Outcome { key: key.clone(), outcome }) {
+            let outcome = effects::perform(&shell.env, &shell.config, &effect).await;
+            let input = Input::Outcome { key: key.clone(), effect: Box::new(effect), outcome };
+            if let Err(error) = shell.turn(input) {
                 log::error("outcome", &[("key", &key), ("error", &error.to_string())]);
             }
         });

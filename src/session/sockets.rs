@@ -79,7 +79,14 @@ impl Shell {
         let generation = query("generation").and_then(|generation| generation.parse().ok());
         let answer = self.turn(Input::IngestOpen(IngestOpen { execution, generation, proof }))?;
         match answer.into_iter().next() {
-            Some(Output::AcceptIngest { execution, commands }) => self.accept_ingest(&execution, &commands),
+            Some(Output::AcceptIngest { execution, commands }) => {
+                let accepted = self.accept_ingest(&execution, &commands);
+                if accepted.is_err() {
+                    let reason = "The handshake could not be completed".to_owned();
+                    self.turn(Input::IngestClosed { execution, code: 1006, reason })?;
+                }
+                accepted
+            }
             Some(Output::Refuse { status, message }) => Response::error(message, status),
             _ => Response::error("No decision on the handshake", 500),
         }
@@ -88,13 +95,14 @@ impl Shell {
     fn accept_ingest(&self, execution: &ExecutionId, commands: &[Command]) -> worker::Result<Response> {
         let tag = format!("{INGEST}:{execution}");
         for older in self.state.get_websockets_with_tag(&tag) {
-            older.close(Some(CLOSE_REPLACED.0), Some(CLOSE_REPLACED.1))?;
+            // One that is closing already counts as closed.
+            drop(older.close(Some(CLOSE_REPLACED.0), Some(CLOSE_REPLACED.1)));
         }
         let pair = WebSocketPair::new()?;
         self.state.accept_websocket_with_tags(&pair.server, &[INGEST, &tag]);
         pair.server.serialize_attachment(execution)?;
         for command in commands {
-            pair.server.send_with_str(serde_json::to_string(command)?)?;
+            send(&pair.server, &serde_json::to_string(command)?);
         }
         Response::from_websocket(pair.client)
     }
@@ -111,6 +119,9 @@ impl Shell {
         let Some(Ok(session)) = session.map(SessionId::parse) else {
             return Response::error("Missing cloudAgentSessionId", 400);
         };
+        if !self.core.borrow().exists(&self.db).map_err(failed)? {
+            return Response::error("Session not found", 404);
+        }
         if !origin_allowed(request, &self.config) {
             return Response::error("Origin not allowed", 403);
         }
@@ -120,9 +131,6 @@ impl Shell {
         let viewer = Viewer { session, cursor: filter.from_id, bytes: 0, catching_up, filter };
         pair.server.serialize_attachment(&viewer)?;
         self.catch_up(&pair.server, viewer)?;
-        for ingest in self.state.get_websockets_with_tag(INGEST) {
-            send(&ingest, &serde_json::to_string(&Command::RequestSnapshot)?);
-        }
         Response::from_websocket(pair.client)
     }
 
@@ -130,15 +138,20 @@ impl Shell {
     fn catch_up(self: &Rc<Self>, socket: &WebSocket, mut viewer: Viewer) -> worker::Result<()> {
         let core = self.core.borrow();
         if viewer.catching_up {
-            let Ok(round) = core.replay(&self.db, &viewer.filter, viewer.cursor) else {
-                let error = StreamError::new("WS_INTERNAL_ERROR", "Failed to replay historical events");
-                send(socket, &serde_json::to_string(&error)?);
-                return Ok(());
-            };
-            send_round(socket, &round.frames, viewer.filter.batch);
-            viewer.cursor = round.cursor;
-            viewer.bytes = viewer.bytes.saturating_add(round.bytes);
-            viewer.catching_up = !round.done;
+            match core.replay(&self.db, &viewer.filter, viewer.cursor) {
+                Ok(round) => {
+                    send_round(socket, &round.frames, viewer.filter.batch);
+                    viewer.cursor = round.cursor;
+                    viewer.bytes = viewer.bytes.saturating_add(round.bytes);
+                    viewer.catching_up = !round.done;
+                }
+                Err(error) => {
+                    log::error("replay", &[("error", &error.to_string())]);
+                    let error = StreamError::new("WS_INTERNAL_ERROR", "Failed to replay historical events");
+                    send(socket, &serde_json::to_string(&error)?);
+                    viewer.catching_up = false;
+                }
+            }
             if viewer.catching_up && viewer.bytes >= core.replay_connection_bytes() {
                 return socket.close(Some(CLOSE_RESUME), Some("Resume with fromId"));
             }
@@ -155,6 +168,10 @@ impl Shell {
             return Ok(());
         }
         send(socket, &core.connected(&self.db, now_ms(), &viewer.session).map_err(failed)?);
+        // Questions are volatile: the wrapper says again what is pending, now that this viewer hears it.
+        for ingest in self.state.get_websockets_with_tag(INGEST) {
+            send(&ingest, &serde_json::to_string(&Command::RequestSnapshot)?);
+        }
         Ok(())
     }
 
@@ -197,7 +214,19 @@ impl Shell {
             send(socket, &serde_json::to_string(&error)?);
             return Ok(());
         };
-        for output in self.turn(Input::IngestFrame { execution, text })? {
+        let outputs = match self.turn(Input::IngestFrame { execution, text }) {
+            Ok(outputs) => outputs,
+            Err(failure) => {
+                log::error("ingest", &[("error", &failure.to_string())]);
+                send(
+                    socket,
+                    &serde_json::to_string(&StreamError::new("WS_INTERNAL_ERROR", "The frame was not stored"))?,
+                );
+                // A producer that numbers its events resumes; nothing of the frame was taken.
+                return socket.close(Some(1011), Some("The frame was not stored"));
+            }
+        };
+        for output in outputs {
             match output {
                 Output::Answer(command) => send(socket, &serde_json::to_string(&command)?),
                 Output::Close { code, reason } => socket.close(Some(code), Some(reason))?,
@@ -209,10 +238,11 @@ impl Shell {
 
     /// A socket is gone. It may still be listed while its close is handled: without its attachment it counts no more.
     pub fn closed(self: &Rc<Self>, socket: &WebSocket, code: u16, reason: String) -> worker::Result<()> {
-        let Some(execution) = execution_of(socket) else { return Ok(()) };
-        socket.serialize_attachment(())?;
+        let execution = execution_of(socket);
+        drop(socket.serialize_attachment(()));
         // Completes the handshake of a close that the peer began; on one that is over it fails, which is fine.
         drop(socket.close(Some(1000), Some("")));
+        let Some(execution) = execution else { return Ok(()) };
         self.turn(Input::IngestClosed { execution, code, reason }).map(drop)
     }
 }

@@ -8,6 +8,7 @@ use crate::auth;
 use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
+use crate::log;
 use crate::object;
 use crate::object::now_ms;
 use crate::route::Procedure;
@@ -20,6 +21,7 @@ use object_core::time::iso8601;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 use protocol::trpc;
+use protocol::trpc::Admits;
 use protocol::trpc::Code;
 use protocol::trpc::ResultBody;
 use protocol::trpc::TrpcError;
@@ -27,6 +29,7 @@ use serde_json::Value;
 use serde_json::json;
 use serde_json::value::RawValue;
 use serde_json::value::to_raw_value;
+use session_core::callback::check_url;
 use session_core::message::Call;
 use session_core::message::Registration;
 use session_core::sandbox_id;
@@ -43,9 +46,14 @@ type Answer = Result<Box<RawValue>, TrpcError>;
 
 /// Answers one procedure.
 pub async fn call(procedure: Procedure, request: Request, env: &Env, config: &Config) -> worker::Result<Response> {
-    match run(procedure, request, env, config).await? {
-        Ok(data) => http::json(200, &ResultBody::new(data)),
-        Err(error) => answer_error(procedure.name(), &error),
+    match run(procedure, request, env, config).await {
+        Ok(Ok(data)) => http::json(200, &ResultBody::new(data)),
+        Ok(Err(error)) => answer_error(procedure.name(), &error),
+        Err(failure) => {
+            log::error("trpc", &[("procedure", procedure.name()), ("error", &failure.to_string())]);
+            let error = TrpcError::retryable("INTERNAL", "The session could not be reached: try again");
+            answer_error(procedure.name(), &error)
+        }
     }
 }
 
@@ -79,12 +87,13 @@ async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Con
         Ok(input) => input,
         Err(error) => return Ok(Err(error)),
     };
+    let admits = Admits { loopback: config.allow_loopback, callback_url: check_url };
     let invalid = |issues: Vec<trpc::Issue>| TrpcError::invalid(&issues);
     match procedure {
         Procedure::Health => answer(&json!({
             "status": "ok", "timestamp": iso8601(now_ms()), "version": env!("CARGO_PKG_VERSION"),
         })),
-        Procedure::PrepareSession => match trpc::parse_prepare_session(&input, config.allow_loopback) {
+        Procedure::PrepareSession => match trpc::parse_prepare_session(&input, admits) {
             Err(issues) => Ok(Err(invalid(issues))),
             Ok(input) => prepare(env, user, input).await,
         },

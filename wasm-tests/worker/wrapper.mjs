@@ -60,8 +60,10 @@ class Session {
   }
 
   /** Ends the object's instance. Its tables and its sockets remain. */
-  evict() {
-    return evictDurableObject(this.object, { webSockets: "hibernate" });
+  async evict() {
+    // Only an instance that is there can be ended: a look into the object makes one.
+    await this.alarm();
+    await evictDurableObject(this.object, { webSockets: "hibernate" });
   }
 
   /** Rows of the object's database. */
@@ -110,11 +112,11 @@ class Session {
     return socket;
   }
 
-  /** `getSession`. */
+  /** `getSession`; undefined if there is none. */
   async view() {
     const input = encodeURIComponent(JSON.stringify({ cloudAgentSessionId: this.id }));
     const response = await ask(`/trpc/getSession?input=${input}`, { headers: this.headers });
-    return (await response.json()).result.data;
+    return (await response.json()).result?.data;
   }
 }
 

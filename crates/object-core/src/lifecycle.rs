@@ -67,8 +67,6 @@ pub enum Input {
     Ended { instance: String },
     /// A lease is no longer needed.
     Release { lease: String },
-    /// It shall stop.
-    Stop,
     /// The alarm.
     Tick,
     /// The first input after construction: a start that was under way is lost, and begins again.
@@ -151,22 +149,15 @@ pub fn receive(
                 want(db, now, entropy, container)
             }
             Input::Started { instance } => started(db, now, container, instance),
-            Input::StartFailed { instance } => {
-                ended(db, now, container, instance, vec![Output::Destroy { instance: instance.clone() }])
-            }
+            Input::StartFailed { instance } => start_failed(db, now, container, instance),
             Input::Ended { instance } => ended(db, now, container, instance, vec![]),
             Input::Release { lease } => {
                 execute(db, "DELETE FROM lease WHERE holder = ?", &[lease.as_str().into()])?;
                 touch(db, now)?;
                 Ok(vec![])
             }
-            Input::Stop => stop(db, now, container),
             Input::Tick => tick(db, limits, now, container),
-            Input::Woke => Ok(container
-                .filter(|known| known.state == State::Starting)
-                .map(|known| Output::Start { instance: known.instance, token: known.token })
-                .into_iter()
-                .collect()),
+            Input::Woke => woke(db, now, container),
         }
     })
 }
@@ -222,6 +213,17 @@ fn want(
     }
 }
 
+/// A start that a crash interrupted begins again, with its whole time.
+fn woke(db: &dyn Database, now: i64, container: Option<Container>) -> Result<Vec<Output>, DatabaseError> {
+    match container {
+        Some(Container { state: State::Starting, instance, token, .. }) => {
+            set_state(db, now, State::Starting)?;
+            Ok(vec![Output::Start { instance, token }])
+        }
+        _ => Ok(vec![]),
+    }
+}
+
 fn started(
     db: &dyn Database,
     now: i64,
@@ -233,9 +235,26 @@ fn started(
             set_state(db, now, State::Running)?;
             Ok(vec![Output::Running { instance: known.instance, token: known.token }])
         }
-        Some(known) if known.instance == instance && known.state == State::Running => Ok(vec![]),
-        // It came up after it was given up.
-        _ => Ok(vec![Output::Destroy { instance: instance.to_owned() }]),
+        // It came up after it was given up, and no newer one took its place.
+        Some(known) if known.instance == instance && known.state == State::Stopped => {
+            Ok(vec![Output::Destroy { instance: known.instance }])
+        }
+        _ => Ok(vec![]),
+    }
+}
+
+fn start_failed(
+    db: &dyn Database,
+    now: i64,
+    container: Option<Container>,
+    instance: &str,
+) -> Result<Vec<Output>, DatabaseError> {
+    match container {
+        Some(known) if known.instance == instance && known.state == State::Starting => {
+            let destroy = vec![Output::Destroy { instance: known.instance.clone() }];
+            ended(db, now, Some(known), instance, destroy)
+        }
+        _ => Ok(vec![]),
     }
 }
 
@@ -379,7 +398,8 @@ mod tests {
         let new = sandbox.want(2);
         assert_ne!(old, new);
         assert_eq!(sandbox.at(3, Input::Ended { instance: old.clone() }), []);
-        assert_eq!(sandbox.at(3, Input::Started { instance: old.clone() }), [Output::Destroy { instance: old }]);
+        assert_eq!(sandbox.at(3, Input::Started { instance: old.clone() }), []);
+        assert_eq!(sandbox.at(3, Input::StartFailed { instance: old }), []);
         assert!(matches!(sandbox.at(4, Input::Started { instance: new })[..], [Output::Running { .. }]));
     }
 
@@ -392,18 +412,30 @@ mod tests {
         assert_eq!(sandbox.at(90 * SECOND, Input::Tick), destroyed);
         let instance = sandbox.want(100 * SECOND);
         sandbox.at(100 * SECOND, Input::Started { instance: instance.clone() });
-        sandbox.at(100 * SECOND, Input::Stop);
-        assert_eq!(sandbox.at(110 * SECOND, Input::Want { lease: None }), [Output::Unavailable]);
-        assert_eq!(sandbox.at(130 * SECOND, Input::Tick), [Output::Destroy { instance }, Output::Unavailable]);
+        let idle = 100 * SECOND + 15 * MINUTE;
+        assert_eq!(sandbox.at(idle, Input::Tick), [Output::Terminate { instance: instance.clone() }]);
+        assert_eq!(sandbox.at(idle + 10 * SECOND, Input::Want { lease: None }), [Output::Unavailable]);
+        assert_eq!(sandbox.at(idle + 30 * SECOND, Input::Tick), [Output::Destroy { instance }, Output::Unavailable]);
+    }
+
+    #[test]
+    fn one_that_comes_up_after_it_was_given_up_is_destroyed() {
+        let mut sandbox = Sandbox::new();
+        let instance = sandbox.want(0);
+        sandbox.at(90 * SECOND, Input::Tick);
+        let late = sandbox.at(91 * SECOND, Input::Started { instance: instance.clone() });
+        assert_eq!(late, [Output::Destroy { instance }]);
     }
 
     #[test]
     fn a_start_that_a_crash_interrupted_begins_again() {
         let mut sandbox = Sandbox::new();
         let instance = sandbox.want(0);
-        assert!(matches!(&sandbox.at(1, Input::Woke)[..], [Output::Start { instance: i, .. }] if *i == instance));
-        sandbox.at(2, Input::Started { instance });
-        assert_eq!(sandbox.at(3, Input::Woke), []);
+        let woke = sandbox.at(90 * SECOND, Input::Woke);
+        assert!(matches!(&woke[..], [Output::Start { instance: i, .. }] if *i == instance));
+        assert_eq!(sandbox.at(90 * SECOND, Input::Tick), [], "it has its whole time again");
+        sandbox.at(92 * SECOND, Input::Started { instance });
+        assert_eq!(sandbox.at(93 * SECOND, Input::Woke), []);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! An effect (tell the directory, start the work, call back …) is first a row: what is owed, since when, how often it was tried, when it
 //! is tried again. The shell performs it with a timeout shorter than the retry and reports the outcome as an input. After a crash the next
 //! tick finds the row and tries again, so an effect must be safe to repeat. Nothing owed lives only in memory.
+//!
+//! What was given up stays as it is, with the reason: the same row is the dead letter.
 
 use crate::ReplyTo;
 use database::Database;
@@ -15,7 +17,7 @@ use std::marker::PhantomData;
 
 /// The table, for the migrations of the object that uses it.
 pub const OWED_TABLE: &str = "CREATE TABLE owed (
-    key TEXT PRIMARY KEY, effect TEXT NOT NULL, since INTEGER NOT NULL, attempt INTEGER NOT NULL, retry_at INTEGER NOT NULL, reply_to INTEGER
+    key TEXT PRIMARY KEY, effect TEXT NOT NULL, since INTEGER NOT NULL, attempt INTEGER NOT NULL, retry_at INTEGER NOT NULL, reply_to INTEGER, dead TEXT
 ) WITHOUT ROWID";
 
 /// What one object owes. `E` is its kinds of effects.
@@ -34,6 +36,8 @@ pub struct Debt<E> {
     pub attempt: i64,
     /// Who waits for it.
     pub reply_to: Option<ReplyTo>,
+    /// Why it was given up, if it was.
+    pub dead: Option<String>,
 }
 
 impl<E: Serialize + DeserializeOwned> Owed<E> {
@@ -60,12 +64,19 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
         retry_after: impl Fn(&E, i64) -> i64,
     ) -> Result<Vec<Debt<E>>, DatabaseError> {
         let rows = db.query(
-            "SELECT key, effect, since, attempt, reply_to FROM owed WHERE retry_at <= ? ORDER BY since, key",
+            "SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE dead IS NULL AND retry_at <= ? ORDER BY since, key",
             &[now.into()],
         )?;
         let mut due = Vec::with_capacity(rows.len());
         for row in &rows {
-            let mut debt: Debt<E> = read(row)?;
+            let mut debt: Debt<E> = match read(row) {
+                Ok(debt) => debt,
+                // Written by another version: it must not keep the others from being paid.
+                Err(error) => {
+                    Self::give_up(db, &row.get::<String>(0)?, &error.to_string())?;
+                    continue;
+                }
+            };
             debt.attempt = debt.attempt.saturating_add(1);
             let retry_at = now.saturating_add(retry_after(&debt.effect, debt.attempt));
             execute(
@@ -97,7 +108,7 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
 
     /// The debt under `key`.
     pub fn find(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
-        db.query("SELECT key, effect, since, attempt, reply_to FROM owed WHERE key = ?", &[key.into()])?
+        db.query("SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE key = ?", &[key.into()])?
             .first()
             .map(read)
             .transpose()
@@ -105,7 +116,7 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
 
     /// Ends a debt: it happened, or it never will. Returns it if it was still there.
     pub fn settle(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
-        db.query("DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to", &[key.into()])?
+        db.query("DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to, dead", &[key.into()])?
             .first()
             .map(read)
             .transpose()
@@ -116,9 +127,25 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
         execute(db, "UPDATE owed SET retry_at = ? WHERE key = ?", &[at.into(), key.into()])
     }
 
+    /// A try went well, and the next is due at `at`: its failures count from one again.
+    pub fn begin_again(db: &dyn Database, key: &str, at: i64) -> Result<(), DatabaseError> {
+        execute(db, "UPDATE owed SET attempt = 0, retry_at = ? WHERE key = ?", &[at.into(), key.into()])
+    }
+
+    /// Gives a debt up, and keeps it.
+    pub fn give_up(db: &dyn Database, key: &str, reason: &str) -> Result<(), DatabaseError> {
+        execute(db, "UPDATE owed SET dead = ? WHERE key = ?", &[reason.into(), key.into()])
+    }
+
+    /// The debts whose keys begin with `prefix`, oldest first, those that were given up among them.
+    pub fn list(db: &dyn Database, prefix: &str) -> Result<Vec<Debt<E>>, DatabaseError> {
+        let sql = "SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE substr(key, 1, length(?1)) = ?1 ORDER BY since, key";
+        db.query(sql, &[prefix.into()])?.iter().map(read).collect()
+    }
+
     /// When the next debt is due.
     pub fn next_retry(db: &dyn Database) -> Result<Option<i64>, DatabaseError> {
-        db.query("SELECT MIN(retry_at) FROM owed", &[])?.first().map_or(Ok(None), |row| row.get(0))
+        db.query("SELECT MIN(retry_at) FROM owed WHERE dead IS NULL", &[])?.first().map_or(Ok(None), |row| row.get(0))
     }
 }
 
@@ -130,6 +157,7 @@ fn read<E: DeserializeOwned>(row: &Row) -> Result<Debt<E>, DatabaseError> {
         since: row.get(2)?,
         attempt: row.get(3)?,
         reply_to: row.get::<Option<i64>>(4)?.map(ReplyTo),
+        dead: row.get(5)?,
     })
 }
 
@@ -166,6 +194,31 @@ mod tests {
         assert_eq!(Owed::<String>::take_now(&db, 10, "k", 50).unwrap().unwrap().attempt, 1);
         assert!(Owed::take_due(&db, 59, backoff).unwrap().is_empty());
         assert_eq!(Owed::take_due(&db, 60, backoff).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_was_given_up_stays_and_is_never_due() {
+        let (db, backoff) = owed();
+        for key in ["callback/a", "callback/b", "other"] {
+            Owed::owe(&db, 10, key, &"effect".to_owned(), None).unwrap();
+        }
+        Owed::<String>::give_up(&db, "callback/a", "gone").unwrap();
+        let keys: Vec<_> = Owed::take_due(&db, 10, backoff).unwrap().into_iter().map(|debt| debt.key).collect();
+        assert_eq!(keys, ["callback/b", "other"]);
+        let listed = Owed::<String>::list(&db, "callback/").unwrap();
+        let reasons: Vec<_> = listed.iter().map(|debt| (debt.key.as_str(), debt.dead.as_deref())).collect();
+        assert_eq!(reasons, [("callback/a", Some("gone")), ("callback/b", None)]);
+    }
+
+    #[test]
+    fn an_unreadable_row_stops_no_other() {
+        let (db, backoff) = owed();
+        Owed::owe(&db, 10, "a", &"effect".to_owned(), None).unwrap();
+        Owed::owe(&db, 10, "b", &"effect".to_owned(), None).unwrap();
+        execute(&db, "UPDATE owed SET effect = '{' WHERE key = 'a'", &[]).unwrap();
+        let keys: Vec<_> = Owed::take_due(&db, 10, backoff).unwrap().into_iter().map(|debt| debt.key).collect();
+        assert_eq!(keys, ["b"]);
+        assert_eq!(Owed::<String>::next_retry(&db).unwrap(), Some(110));
     }
 
     #[test]

@@ -45,7 +45,10 @@ pub fn deadline(execution: &ExecutionRow, limits: &Limits) -> Option<(i64, Expir
         }
         Status::Running => [
             after(execution.heartbeat_at.unwrap_or(execution.started_at), limits.stale_ms, Expiry::Stale),
-            execution.event_at.filter(|_| !execution.waiting).and_then(|at| after(at, limits.hung_ms, Expiry::Hung)),
+            execution
+                .event_at
+                .filter(|_| execution.waiting.is_empty())
+                .and_then(|at| after(at, limits.hung_ms, Expiry::Hung)),
             after(execution.started_at, limits.max_runtime_ms, Expiry::MaxRuntime),
         ],
         Status::Completed | Status::Failed | Status::Interrupted => return None,

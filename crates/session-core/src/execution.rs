@@ -12,8 +12,6 @@ use crate::store;
 use crate::store::ExecutionRow;
 use crate::store::SessionRow;
 use crate::store::Status;
-use crate::work::WORK;
-use crate::work::starting;
 use crate::work::turn_plan;
 use database::DatabaseError;
 use database::execute;
@@ -71,9 +69,9 @@ impl Step<'_> {
             self.reply(reply, Err(TrpcError::new(Code::BadRequest, "Session has not been initiated yet")));
             return Ok(());
         }
-        if message.git_token.is_some() {
-            session.input.git.token = message.git_token;
-        }
+        // Each kind of token goes to its own kind of host only.
+        let token = if session.input.git.github_repo.is_some() { message.github_token } else { message.git_token };
+        session.input.git.token = token.or(session.input.git.token);
         let message_id = match message.message_id {
             Some(id) => id,
             None => self.new_message_id()?,
@@ -128,7 +126,7 @@ impl Step<'_> {
         let secret = self.entropy.secret();
         execute(
             self.db,
-            "INSERT INTO execution (id, status, generation, ingest_hash, started_at, waiting, interrupted) VALUES (?, 'pending', 1, ?, ?, 0, 0)",
+            "INSERT INTO execution (id, status, generation, ingest_hash, started_at, waiting, interrupted) VALUES (?, 'pending', 1, ?, ?, '[]', 0)",
             &[id.as_str().into(), sha256_hex(&secret).into(), self.now.into()],
         )?;
         session.active = Some(id.clone());
@@ -162,12 +160,11 @@ impl Step<'_> {
     }
 
     /// A first turn that never began leaves the session as it was before: prepared, and free to be initiated again.
-    pub fn take_back_initiation(&mut self, id: &ExecutionId) -> Result<(), DatabaseError> {
-        let Some(execution) = store::execution(self.db, id)? else { return Ok(()) };
+    fn take_back_initiation(&mut self, execution: &ExecutionRow) -> Result<(), DatabaseError> {
         execute(
             self.db,
             "UPDATE session SET initiated_at = NULL WHERE initiated_at = ? AND active = ?",
-            &[execution.started_at.into(), id.as_str().into()],
+            &[execution.started_at.into(), execution.id.as_str().into()],
         )
     }
 
@@ -182,9 +179,14 @@ impl Step<'_> {
         if !execution.status.may_become(status) {
             return Ok(false);
         }
+        self.end_start(id, status, error)?;
+        let never_began = execution.accepted_at.is_none() && status != Status::Completed;
+        if never_began {
+            self.take_back_initiation(&execution)?;
+        }
         execute(
             self.db,
-            "UPDATE execution SET status = ?, completed_at = ?, error = ?, disconnected_at = NULL, waiting = 0 WHERE id = ?",
+            "UPDATE execution SET status = ?, completed_at = ?, error = ?, disconnected_at = NULL, waiting = '[]' WHERE id = ?",
             &[status.as_str().into(), self.now.into(), error.into(), id.as_str().into()],
         )?;
         execute(
@@ -192,15 +194,16 @@ impl Step<'_> {
             "UPDATE session SET active = NULL, changed_at = ? WHERE active = ?",
             &[self.now.into(), id.as_str().into()],
         )?;
-        Owed::<Effect>::settle(self.db, &abort_key(id))?;
-        if starting(store::work(self.db)?).as_ref() == Some(id) {
-            let reply = Owed::<Effect>::settle(self.db, WORK)?.and_then(|debt| debt.reply_to);
-            execute(self.db, "UPDATE work SET ended = 1 WHERE execution = ?", &[id.as_str().into()])?;
-            let message = error.unwrap_or("The execution ended before it was accepted");
-            self.reply_if(reply, Err(TrpcError::new(Code::InternalServerError, message)));
+        if let Some(abort) = Owed::<Effect>::settle(self.db, &abort_key(id))? {
+            self.reply_if(abort.reply_to, Ok(interrupted(true, "Interrupt signal sent", true)));
         }
-        if let Some(session) = store::session(self.db)? {
+        let (session, ended) = (store::session(self.db)?, store::execution(self.db, id)?);
+        if let (Some(session), Some(ended)) = (session, ended) {
             self.owe_release(&session, id)?;
+            // A follow-up that never began was answered to its caller, who need not hear of it twice.
+            if !(never_began && store::executions(self.db)? > 1) {
+                self.owe_callback(&session, &ended)?;
+            }
         }
         Ok(true)
     }
@@ -277,6 +280,6 @@ fn abort_key(id: &ExecutionId) -> String {
     format!("{ABORT}{id}")
 }
 
-fn interrupted(success: bool, message: &str, processes_found: bool) -> Answer {
+pub fn interrupted(success: bool, message: &str, processes_found: bool) -> Answer {
     Answer::Interrupted(Interrupted { success, message: message.to_owned(), processes_found })
 }

@@ -95,18 +95,15 @@ impl Step<'_> {
             }
         };
         let last_seq = self.log.last_seq(self.db, id.as_str())?;
-        let Ok(new_last) = follow(last_seq, &events) else {
+        let Ok(frame) = follow(last_seq, &events) else {
             self.outputs.push(Output::Close { code: CLOSE_GAP, reason: format!("Gap after seq {last_seq}") });
             return Ok(());
         };
-        for event in &events {
-            let known = event.seq.is_some_and(|seq| i64::try_from(seq).unwrap_or(i64::MAX) <= last_seq);
-            if !known {
-                self.take_event(id, event)?;
-            }
+        for event in &frame.new {
+            self.take_event(id, event)?;
         }
         self.note_activity(&execution, &events)?;
-        if let Some(seq) = new_last {
+        if let Some(seq) = frame.acknowledge {
             self.outputs.push(Output::Answer(Command::Ack { seq: seq.unsigned_abs() }));
         }
         Ok(())
@@ -115,15 +112,23 @@ impl Step<'_> {
     fn take_event(&mut self, id: &ExecutionId, event: &IngestEvent) -> Result<(), DatabaseError> {
         let kind = event.stream_event_type.as_ref();
         let data = event.data();
-        let class = event_class(kind, data);
+        let class = match event_class(kind, data) {
+            // Its producer, of another version, means to keep it; without a row its number would be a gap.
+            EventClass::Volatile if event.seq.is_some() => EventClass::Log,
+            class => class,
+        };
         let at = event.timestamp.as_deref().and_then(parse_iso8601).unwrap_or(self.now);
-        let seq = event.seq.and_then(|seq| i64::try_from(seq).ok()).filter(|_| class.is_stored());
+        let seq = event.seq.and_then(|seq| i64::try_from(seq).ok());
         let new = NewEvent { execution: id.as_str(), seq, kind, at, data: data.get() };
         let event_id = self.log.append(self.db, &class, new)?.unwrap_or(0);
         self.broadcast(Some(id.as_str()), kind, at, event_id, data.get())?;
         match (kind, class) {
-            (KILOCODE, EventClass::Volatile) => self.note_question(id, data.get()),
-            (KILOCODE, _) => Ok(()),
+            // Parts and messages are the bulk, and never questions.
+            (KILOCODE, EventClass::Entity(_)) => Ok(()),
+            (KILOCODE, _) if is_question(data.get()) => match store::execution(self.db, id)? {
+                Some(execution) => self.note_question(&execution, data.get()),
+                None => Ok(()),
+            },
             (_, EventClass::Log) => self.lifecycle(id, kind, data.get()),
             _ => Ok(()),
         }
@@ -136,13 +141,16 @@ impl Step<'_> {
         match kind {
             "complete" => {
                 let valid = data.get("exitCode").is_some_and(Value::is_number);
-                if !valid || !self.end_execution(id, Status::Completed, None)? {
-                    return Ok(());
+                if valid && let Some(branch) = text("currentBranch") {
+                    execute(
+                        self.db,
+                        "UPDATE session SET branch = ? WHERE active = ?",
+                        &[branch.into(), id.as_str().into()],
+                    )?;
                 }
-                if let Some(branch) = text("currentBranch") {
-                    execute(self.db, "UPDATE session SET branch = ?", &[branch.into()])?;
+                if valid && self.end_execution(id, Status::Completed, None)? {
+                    self.broadcast_cloud_status(id.as_str(), "ready", None, None)?;
                 }
-                self.broadcast_cloud_status(id.as_str(), "ready", None, None)?;
             }
             "error" => {
                 let fatal = data.get("fatal") == Some(&json!(true));
@@ -169,23 +177,30 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// A pending question or permission suspends the hung deadline: the agent waits for a person (design 6).
-    fn note_question(&mut self, id: &ExecutionId, data: &str) -> Result<(), DatabaseError> {
-        #[derive(Deserialize)]
-        struct Named<'a> {
-            #[serde(borrow)]
-            event: Option<Cow<'a, str>>,
-        }
-        let name = serde_json::from_str::<Named>(data).ok().and_then(|named| named.event).unwrap_or_default();
-        let waiting = match name.as_ref() {
-            "question.asked" | "permission.asked" => true,
-            "question.replied" | "question.rejected" | "permission.replied" => false,
+    /// A pending question or permission suspends the hung deadline: the agent waits for a person (design 6). The end of a turn ends them all.
+    fn note_question(&mut self, execution: &ExecutionRow, data: &str) -> Result<(), DatabaseError> {
+        let Ok(event) = serde_json::from_str::<Asked>(data) else { return Ok(()) };
+        let properties = event.properties.unwrap_or_default();
+        let mut waiting = execution.waiting.clone();
+        match event.event.unwrap_or_default().as_ref() {
+            "question.asked" | "permission.asked" => {
+                waiting.extend(properties.id.map(Cow::into_owned).filter(|id| !execution.waiting.contains(id)));
+            }
+            "question.replied" | "question.rejected" | "permission.replied" => {
+                waiting.retain(|id| Some(id.as_str()) != properties.request_id.as_deref());
+            }
+            "session.turn.close" => waiting.clear(),
             _ => return Ok(()),
-        };
+        }
+        waiting.truncate(QUESTIONS_MAX);
+        if waiting == execution.waiting {
+            return Ok(());
+        }
+        let list = serde_json::to_string(&waiting).unwrap_or_default();
         execute(
             self.db,
-            "UPDATE execution SET waiting = ?1, event_at = ?2 WHERE id = ?3 AND waiting <> ?1",
-            &[waiting.into(), self.now.into(), id.as_str().into()],
+            "UPDATE execution SET waiting = ?, event_at = ? WHERE id = ?",
+            &[list.into(), self.now.into(), execution.id.as_str().into()],
         )
     }
 
@@ -253,22 +268,59 @@ impl Step<'_> {
     }
 }
 
-/// Checks that the numbered events of a frame continue the log. Returns the last number to acknowledge, if the frame held any; `Err` is a gap.
-fn follow(last_seq: i64, events: &[IngestEvent]) -> Result<Option<i64>, ()> {
+/// The most questions that are remembered as pending.
+const QUESTIONS_MAX: usize = 20;
+
+/// What an agent event says of a question.
+#[derive(Deserialize)]
+struct Asked<'a> {
+    #[serde(borrow)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    properties: Option<AskedProperties<'a>>,
+}
+
+#[derive(Default, Deserialize)]
+struct AskedProperties<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "requestID")]
+    request_id: Option<Cow<'a, str>>,
+}
+
+/// A cheap look before the row is read: text deltas are the bulk of the volatile events.
+fn is_question(data: &str) -> bool {
+    ["question.", "permission.", "session.turn.close"].iter().any(|name| data.contains(name))
+}
+
+/// A frame that continues the log.
+struct Followed<'a, 'b> {
+    /// The events that are not in the log yet.
+    new: Vec<&'a IngestEvent<'b>>,
+    /// The last number that is stored then, if the frame held any.
+    acknowledge: Option<i64>,
+}
+
+/// Checks that the numbered events of a frame continue the log; `Err` is a gap.
+fn follow<'a, 'b>(last_seq: i64, events: &'a [IngestEvent<'b>]) -> Result<Followed<'a, 'b>, ()> {
     let mut last = last_seq;
-    let mut numbered = false;
+    let mut followed = Followed { new: Vec::with_capacity(events.len()), acknowledge: None };
     for event in events {
-        let Some(seq) = event.seq else { continue };
+        let Some(seq) = event.seq else {
+            followed.new.push(event);
+            continue;
+        };
         let seq = i64::try_from(seq).map_err(|_| ())?;
-        numbered = true;
         let next = last.saturating_add(1);
         if seq == next || lost_range(event) == Some((next, seq)) {
             last = seq;
+            followed.new.push(event);
         } else if seq > next {
             return Err(());
         }
+        followed.acknowledge = Some(last);
     }
-    Ok(numbered.then_some(last))
+    Ok(followed)
 }
 
 /// The range that a spool gave up: one event stands for all of it, and carries its last number.

@@ -9,6 +9,7 @@
 //! | `register` | from `prepareSession` to a directory entry, deletion |
 //! | `work` | preparation and start: what is asked of the container, and its progress |
 //! | `execution` | executions: begin, run, end, exactly once |
+//! | [`callback`] | who is told when an execution ended |
 //! | `ingest` | the wrapper's socket: handshake, frames, disconnects |
 //! | [`stream`] | viewers: filters, replay, `connected` |
 //! | `deadline` | the table of deadlines that the alarm follows |
@@ -17,6 +18,7 @@
 //! | [`limits`] | every number |
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod callback;
 mod deadline;
 mod execution;
 mod ingest;
@@ -30,7 +32,6 @@ mod tests;
 mod view;
 mod work;
 
-pub use store::MIGRATIONS;
 pub use view::sandbox_id;
 
 use crate::limits::Limits;
@@ -40,12 +41,15 @@ use crate::message::Facts;
 use crate::message::Input;
 use crate::message::Output;
 use crate::message::Turn;
+use crate::store::MIGRATIONS;
 use database::Database;
 use database::DatabaseError;
 use object_core::entropy::Entropy;
 use object_core::event_log::EventLog;
 use object_core::nearest;
 use object_core::owed::Owed;
+use protocol::trpc::Code;
+use protocol::trpc::TrpcError;
 
 /// What the object is told once.
 #[derive(Clone, Debug)]
@@ -60,12 +64,19 @@ pub struct Config {
 pub struct Session {
     config: Config,
     log: EventLog,
+    /// Whether the tables are known to be there.
+    registered: bool,
 }
 
 impl Session {
-    /// A session over tables that [`MIGRATIONS`] made.
+    /// A session over whatever its database holds.
     pub fn new(config: Config) -> Self {
-        Self { config, log: EventLog::default() }
+        Self { config, log: EventLog::default(), registered: false }
+    }
+
+    /// Whether there is, or was, such a session. Anybody may ask for any name: only a registration makes tables.
+    pub fn exists(&self, db: &dyn Database) -> Result<bool, DatabaseError> {
+        if self.registered { Ok(true) } else { store::exists(db) }
     }
 
     /// Takes one input. What comes back is to be performed after the write; on `Err` nothing happened.
@@ -77,7 +88,17 @@ impl Session {
         entropy: &mut Entropy,
         input: Input,
     ) -> Result<Turn, DatabaseError> {
-        let Self { config, log } = self;
+        let Self { config, log, registered } = self;
+        if !*registered {
+            *registered = store::exists(db)?;
+        }
+        if !*registered {
+            if !matches!(&input, Input::Call { call: Call::Register(_), .. }) {
+                return Ok(Turn { outputs: absent(input), alarm: None });
+            }
+            database::migrate(db, MIGRATIONS)?;
+            *registered = true;
+        }
         let result = database::transaction(db, || {
             let mut step = Step { db, now, facts, entropy, config, log, outputs: Vec::new() };
             step.take(input)?;
@@ -88,6 +109,29 @@ impl Session {
             self.log.forget();
         }
         result
+    }
+}
+
+/// What a session that was never registered has to say. Nothing is written.
+fn absent(input: Input) -> Vec<Output> {
+    let not_found = || TrpcError::new(Code::NotFound, "Session not found");
+    match input {
+        Input::Call { reply, call } => {
+            let result = match call {
+                Call::Delete => Ok(register::already_deleted()),
+                Call::Interrupt => Ok(execution::interrupted(false, "Session not found", false)),
+                Call::Initiate | Call::Register(_) | Call::Send(_) | Call::View => Err(not_found()),
+            };
+            vec![Output::Reply { to: reply, result }]
+        }
+        Input::Progress { reply, .. } => vec![Output::Reply { to: reply, result: Err(not_found()) }],
+        Input::IngestOpen(_) => vec![Output::Refuse { status: 404, message: "Execution not found".into() }],
+        Input::Expire
+        | Input::IngestClosed { .. }
+        | Input::IngestFrame { .. }
+        | Input::Outcome { .. }
+        | Input::PayDebts
+        | Input::Woke => vec![],
     }
 }
 
@@ -116,15 +160,15 @@ impl Step<'_> {
             Input::IngestClosed { execution, code, reason } => self.ingest_closed(&execution, code, &reason),
             Input::IngestFrame { execution, text } => self.ingest_frame(&execution, &text),
             Input::IngestOpen(open) => self.ingest_open(&open),
-            Input::Outcome { key, outcome } => self.outcome(&key, outcome),
+            Input::Outcome { key, effect, outcome } => self.outcome(&key, &effect, outcome),
             Input::Progress { reply, token, progress } => self.progress(reply, &token, &progress),
-            Input::Tick => self.tick(),
+            Input::Expire => self.expire(),
+            Input::PayDebts => self.pay_debts(),
             Input::Woke => self.woke(),
         }
     }
 
-    fn tick(&mut self) -> Result<(), DatabaseError> {
-        self.expire()?;
+    fn pay_debts(&mut self) -> Result<(), DatabaseError> {
         let limits = &self.config.limits;
         for debt in
             Owed::<Effect>::take_due(self.db, self.now, |effect, attempt| limits.retry_after_ms(effect, attempt))?

@@ -1,5 +1,6 @@
 //! Every number of a session, with its unit in its name, its reason and its origin.
 
+use crate::callback;
 use crate::message::Effect;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
@@ -71,7 +72,11 @@ impl Limits {
     /// How long to wait for news of a try before the next one. Longer than the shell's own timeout on the effect, which is
     /// [`Effect::timeout_ms`].
     pub fn retry_after_ms(&self, effect: &Effect, attempt: i64) -> i64 {
-        effect.timeout_ms().saturating_add(self.backoff_ms(attempt))
+        let pause = match effect {
+            Effect::Callback(_) => callback::pause_ms(attempt),
+            _ => self.backoff_ms(attempt),
+        };
+        effect.timeout_ms().saturating_add(pause)
     }
 
     /// The pause after failure number `attempt`.

@@ -11,6 +11,7 @@ use protocol::ingest::Command;
 use protocol::sandbox::Progress;
 use protocol::sandbox::Work;
 use protocol::trpc::Ack;
+use protocol::trpc::CallbackTarget;
 use protocol::trpc::Interrupted;
 use protocol::trpc::PrepareSession;
 use protocol::trpc::Prepared;
@@ -38,12 +39,14 @@ pub enum Input {
     IngestFrame { execution: ExecutionId, text: String },
     /// A wrapper wants to connect.
     IngestOpen(IngestOpen),
+    /// The alarm, second: what is owed and due is tried. An input of its own, so that a failure of one does not stop the other.
+    PayDebts,
     /// What became of an effect.
-    Outcome { key: String, outcome: Outcome },
+    Outcome { key: String, effect: Box<Effect>, outcome: Outcome },
     /// The container reports on its work.
     Progress { reply: ReplyTo, token: String, progress: Progress },
-    /// The alarm.
-    Tick,
+    /// The alarm, first: what is over its time ends.
+    Expire,
     /// The first input after construction.
     Woke,
 }
@@ -149,6 +152,8 @@ pub struct Broadcast {
 pub enum Effect {
     /// Stop the agent's turn.
     Abort { sandbox: SandboxId, session: SessionId },
+    /// Tell whoever wants to know that an execution ended.
+    Callback(Box<CallbackPost>),
     /// Put the session into its owner's directory.
     DirectoryAdd { owner: String, entry: Entry },
     /// Take it out again.
@@ -172,6 +177,16 @@ impl Effect {
     }
 }
 
+/// One callback, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallbackPost {
+    pub target: CallbackTarget,
+    /// Identifies the message: the receiver may see it more than once.
+    pub execution: ExecutionId,
+    /// JSON.
+    pub body: String,
+}
+
 /// What became of an effect.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -190,6 +205,6 @@ pub enum Outcome {
 pub struct Turn {
     /// To be performed in order.
     pub outputs: Vec<Output>,
-    /// When [`Input::Tick`] is due next; None: not before something else happens.
+    /// When the alarm is due next; None: not before something else happens.
     pub alarm: Option<i64>,
 }

@@ -22,9 +22,11 @@ use protocol::trpc::Prepared;
 use protocol::trpc::TrpcError;
 
 /// The key under which the directory entry is owed.
-pub const DIRECTORY: &str = "directory";
+const LIST: &str = "directory/add";
+/// The key under which its removal is owed.
+const UNLIST: &str = "directory/remove";
 /// The key under which the end of the agent server is owed.
-pub const STOP: &str = "stop";
+const STOP: &str = "stop";
 
 impl Step<'_> {
     pub fn reply(&mut self, to: ReplyTo, result: Result<Answer, TrpcError>) {
@@ -64,7 +66,7 @@ impl Step<'_> {
             organization_id: row.input.organization_id.clone(),
             created_at: self.now,
         };
-        self.owe_now(DIRECTORY, Effect::DirectoryAdd { owner: row.owner(), entry }, Some(reply))
+        self.owe_now(LIST, Effect::DirectoryAdd { owner: row.owner(), entry }, Some(reply))
     }
 
     /// Owes an effect and performs it in this turn, because a caller waits or nothing else would.
@@ -82,11 +84,14 @@ impl Step<'_> {
         Owed::owe(self.db, self.now, key, effect, None)
     }
 
-    /// News of an effect. What is no longer owed is no longer of interest.
-    pub fn outcome(&mut self, key: &str, outcome: Outcome) -> Result<(), DatabaseError> {
-        let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return Ok(()) };
+    /// News of an effect. A key names one debt for ever, so late news of one cannot be taken for another's.
+    pub fn outcome(&mut self, key: &str, effect: &Effect, outcome: Outcome) -> Result<(), DatabaseError> {
+        let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return self.settled(effect, &outcome) };
+        if let Effect::Callback(_) = debt.effect {
+            return self.callback_outcome(&debt, outcome);
+        }
         match (debt.effect, outcome) {
-            (Effect::Work { work, .. }, outcome) => self.work_outcome(work.attempt, debt.attempt, outcome),
+            (Effect::Work { work, .. }, outcome) => self.work_outcome(key, work.attempt, debt.attempt, outcome),
             (Effect::Abort { .. }, outcome) => self.abort_outcome(key, debt.attempt, outcome),
             (Effect::DirectoryAdd { .. }, Outcome::Done | Outcome::Progress(_)) => self.listed(),
             (Effect::DirectoryAdd { .. }, Outcome::Refused { message, .. }) => self.unlist(&message),
@@ -103,6 +108,17 @@ impl Step<'_> {
         }
     }
 
+    /// What is no longer owed is of no interest, but for work that was taken up after its session was gone: nobody else would end it.
+    fn settled(&mut self, effect: &Effect, outcome: &Outcome) -> Result<(), DatabaseError> {
+        match (effect, outcome) {
+            (Effect::Work { sandbox, work }, Outcome::Progress(_)) if store::session_id(self.db)?.is_none() => {
+                let session = work.workspace.session_id.clone();
+                self.owe(STOP, &Effect::Stop { sandbox: sandbox.clone(), session })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Tries again after a pause that grows with the number of failures.
     pub fn retry(&mut self, key: &str, attempt: i64) -> Result<(), DatabaseError> {
         Owed::<Effect>::retry_at(self.db, key, self.now.saturating_add(self.config.limits.backoff_ms(attempt)))
@@ -110,7 +126,7 @@ impl Step<'_> {
 
     /// The directory has the entry: answer, and owe the preparation.
     fn listed(&mut self) -> Result<(), DatabaseError> {
-        let reply = Owed::<Effect>::settle(self.db, DIRECTORY)?.and_then(|debt| debt.reply_to);
+        let reply = Owed::<Effect>::settle(self.db, LIST)?.and_then(|debt| debt.reply_to);
         let Some(session) = store::session(self.db)? else { return Ok(()) };
         let waits_for_work = if session.input.auto_initiate {
             self.reply_if(reply, Ok(prepared(&session)));
@@ -123,7 +139,7 @@ impl Step<'_> {
 
     /// The directory will not have it. Whether an earlier try got through is unknown, so the removal is owed.
     fn unlist(&mut self, message: &str) -> Result<(), DatabaseError> {
-        let reply = Owed::<Effect>::settle(self.db, DIRECTORY)?.and_then(|debt| debt.reply_to);
+        let reply = Owed::<Effect>::settle(self.db, LIST)?.and_then(|debt| debt.reply_to);
         if let Some(session) = store::session(self.db)? {
             self.forget_session(&session)?;
         }
@@ -133,29 +149,39 @@ impl Step<'_> {
     }
 
     pub fn delete(&mut self, reply: ReplyTo) -> Result<(), DatabaseError> {
-        let message = match store::session(self.db)? {
+        let answer = match store::session(self.db)? {
             Some(session) => {
                 self.forget_session(&session)?;
-                None
+                Answer::Deleted(Deleted { success: true, message: None })
             }
-            None => Some("Session not found or already deleted".to_owned()),
+            None => already_deleted(),
         };
         store::wipe(self.db)?;
         self.log.forget();
-        self.reply(reply, Ok(Answer::Deleted(Deleted { success: true, message })));
+        self.reply(reply, Ok(answer));
         Ok(())
     }
 
-    /// Ends everything of this session that is elsewhere, and its own row.
+    /// Ends everything of this session that is elsewhere, and its own row. Whoever still waits for it is told.
     pub fn forget_session(&mut self, session: &SessionRow) -> Result<(), DatabaseError> {
         if let Some(active) = &session.active {
             self.owe_release(session, active)?;
         }
-        database::execute(self.db, "DELETE FROM owed WHERE key IN ('work', 'directory')", &[])?;
+        for debt in Owed::<Effect>::list(self.db, "")? {
+            if matches!(debt.effect, Effect::Abort { .. } | Effect::DirectoryAdd { .. } | Effect::Work { .. }) {
+                Owed::<Effect>::settle(self.db, &debt.key)?;
+                self.reply_if(debt.reply_to, Err(TrpcError::new(Code::NotFound, "Session was deleted")));
+            }
+        }
         database::execute(self.db, "DELETE FROM session", &[])?;
-        self.owe(DIRECTORY, &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() })?;
+        self.owe(UNLIST, &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() })?;
         self.owe(STOP, &Effect::Stop { sandbox: session.sandbox.clone(), session: session.id.clone() })
     }
+}
+
+/// The answer to `deleteSession` where there is nothing to delete.
+pub fn already_deleted() -> Answer {
+    Answer::Deleted(Deleted { success: true, message: Some("Session not found or already deleted".to_owned()) })
 }
 
 /// The answer to `prepareSession`.

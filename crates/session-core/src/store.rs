@@ -23,14 +23,14 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         EVENT_TABLES[0],
         EVENT_TABLES[1],
         "CREATE TABLE session (
-            one INTEGER PRIMARY KEY CHECK (one = 1), user TEXT NOT NULL, id TEXT NOT NULL, kilo_session TEXT NOT NULL, sandbox TEXT NOT NULL,
-            input TEXT NOT NULL, created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, prepared_at INTEGER, initiated_at INTEGER,
-            branch TEXT, active TEXT
+            one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, active TEXT, user TEXT NOT NULL, kilo_session TEXT NOT NULL,
+            sandbox TEXT NOT NULL, created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, prepared_at INTEGER, initiated_at INTEGER,
+            branch TEXT, input TEXT NOT NULL
         )",
         "CREATE TABLE execution (
             number INTEGER PRIMARY KEY, id TEXT NOT NULL, status TEXT NOT NULL, generation INTEGER NOT NULL, ingest_hash TEXT NOT NULL,
             started_at INTEGER NOT NULL, accepted_at INTEGER, completed_at INTEGER, heartbeat_at INTEGER, event_at INTEGER,
-            waiting INTEGER NOT NULL, disconnected_at INTEGER, close_code INTEGER, close_reason TEXT, interrupted INTEGER NOT NULL, error TEXT
+            waiting TEXT NOT NULL, disconnected_at INTEGER, close_code INTEGER, close_reason TEXT, interrupted INTEGER NOT NULL, error TEXT
         )",
         "CREATE TABLE work (
             attempt INTEGER PRIMARY KEY, execution TEXT, source TEXT NOT NULL, since INTEGER NOT NULL, token_hash TEXT NOT NULL, n INTEGER NOT NULL,
@@ -119,7 +119,8 @@ pub struct ExecutionRow {
     pub completed_at: Option<i64>,
     pub heartbeat_at: Option<i64>,
     pub event_at: Option<i64>,
-    pub waiting: bool,
+    /// The questions and permissions that wait for a person, by id.
+    pub waiting: Vec<String>,
     pub disconnected_at: Option<i64>,
     pub close_code: Option<i64>,
     pub close_reason: Option<String>,
@@ -140,6 +141,11 @@ pub struct WorkRow {
     pub step: Option<String>,
     pub message: Option<String>,
     pub ended: bool,
+}
+
+/// Whether the tables are there.
+pub fn exists(db: &dyn Database) -> Result<bool, DatabaseError> {
+    Ok(!db.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'session'", &[])?.is_empty())
 }
 
 pub fn session(db: &dyn Database) -> Result<Option<SessionRow>, DatabaseError> {
@@ -225,13 +231,18 @@ fn one_execution(db: &dyn Database, sql: &str, parameters: &[Value]) -> Result<O
         completed_at: row.get(6)?,
         heartbeat_at: row.get(7)?,
         event_at: row.get(8)?,
-        waiting: row.get(9)?,
+        waiting: serde_json::from_str(&row.get::<String>(9)?).unwrap_or_default(),
         disconnected_at: row.get(10)?,
         close_code: row.get(11)?,
         close_reason: row.get(12)?,
         interrupted: row.get(13)?,
         error: row.get(14)?,
     }))
+}
+
+/// How many executions there were.
+pub fn executions(db: &dyn Database) -> Result<i64, DatabaseError> {
+    db.query("SELECT COUNT(*) FROM execution", &[])?.first().map_or(Ok(0), |row| row.get(0))
 }
 
 /// The newest attempt.

@@ -80,7 +80,8 @@ fn list(value: &str) -> Vec<String> {
 }
 
 fn whole_number(value: &str) -> Option<i64> {
-    if value.chars().all(|c| c.is_ascii_digit()) { value.parse().ok() } else { None }
+    let digits = !value.is_empty() && value.chars().all(|c| c.is_ascii_digit());
+    value.parse().ok().filter(|number| digits && *number <= database::INTEGER_MAX)
 }
 
 fn instant(value: &str) -> Option<i64> {
@@ -133,7 +134,8 @@ impl Session {
 
     /// The frame that ends a viewer's catch-up: what the cloud side is doing now.
     pub fn connected(&self, db: &dyn Database, now: i64, session: &SessionId) -> Result<String, DatabaseError> {
-        let data = match cloud_status(db)? {
+        let status = if self.exists(db)? { cloud_status(db)? } else { None };
+        let data = match status {
             Some(status) => json!({ "cloudStatus": status }),
             None => json!({}),
         };

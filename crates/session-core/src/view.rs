@@ -1,6 +1,7 @@
 //! `getSession`, and names that are derived (spec/session.md 2.9, 3.8). Never any secret.
 
 use crate::Step;
+use crate::callback::undelivered;
 use crate::limits::Limits;
 use crate::message::Answer;
 use crate::store;
@@ -65,6 +66,7 @@ impl Step<'_> {
                 .unwrap_or(0),
             execution: active,
             last_execution: last,
+            callbacks: undelivered(self.db)?,
             prepared_at: session.prepared_at,
             initiated_at: session.initiated_at,
             initial_message_id: input.initial_message_id.map(String::from),

@@ -31,8 +31,10 @@ use protocol::sandbox::WorkspacePlan;
 use protocol::trpc::Code;
 use protocol::trpc::TrpcError;
 
-/// The key under which work is owed: one piece at a time.
-pub const WORK: &str = "work";
+/// The key under which an attempt is owed: one at a time.
+pub fn work_key(attempt: i64) -> String {
+    format!("work/{attempt}")
+}
 
 /// A failed piece of work.
 struct Failure {
@@ -77,7 +79,7 @@ impl Step<'_> {
         Owed::owe(
             self.db,
             self.now,
-            WORK,
+            &work_key(attempt),
             &Effect::Work { sandbox: session.sandbox.clone(), work: Box::new(work) },
             reply,
         )
@@ -89,17 +91,18 @@ impl Step<'_> {
     }
 
     /// What became of asking for `attempt`.
-    pub fn work_outcome(&mut self, attempt: u64, tries: i64, outcome: Outcome) -> Result<(), DatabaseError> {
+    pub fn work_outcome(&mut self, key: &str, attempt: u64, tries: i64, outcome: Outcome) -> Result<(), DatabaseError> {
         let Some(work) = store::work(self.db)?.filter(|work| work.attempt.unsigned_abs() == attempt) else {
             return Ok(());
         };
         match outcome {
             Outcome::Progress(progress) => {
-                Owed::<Effect>::retry_at(self.db, WORK, self.now.saturating_add(self.config.limits.work_ask_ms))?;
+                let ask_at = self.now.saturating_add(self.config.limits.work_ask_ms);
+                Owed::<Effect>::begin_again(self.db, key, ask_at)?;
                 self.advance(work, &progress)
             }
             Outcome::Refused { code, message } => self.work_failed(work, Failure { code, message, retryable: false }),
-            Outcome::Failed { .. } => self.retry(WORK, tries),
+            Outcome::Failed { .. } => self.retry(key, tries),
             Outcome::Done => Ok(()),
         }
     }
@@ -122,7 +125,9 @@ impl Step<'_> {
 
     fn advance(&mut self, mut work: WorkRow, progress: &Progress) -> Result<(), DatabaseError> {
         let n = i64::try_from(progress.n).unwrap_or(i64::MAX);
-        if work.ended || n <= work.n {
+        // A container that began anew counts from one again: steps may repeat, but an outcome is taken whatever its number.
+        let repeated = n <= work.n && progress.outcome.is_none();
+        if work.ended || repeated || progress.attempt != work.attempt.unsigned_abs() {
             return Ok(());
         }
         work.n = n;
@@ -148,7 +153,7 @@ impl Step<'_> {
 
     fn work_done(&mut self, work: WorkRow, branch: &str) -> Result<(), DatabaseError> {
         let Some(mut session) = store::session(self.db)? else { return Ok(()) };
-        let reply = Owed::<Effect>::settle(self.db, WORK)?.and_then(|debt| debt.reply_to);
+        let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
         self.save_step(&work, sandbox::Step::Ready, READY, true)?;
         session.branch = Some(branch.to_owned());
         session.changed_at = self.now;
@@ -169,12 +174,11 @@ impl Step<'_> {
 
     fn work_failed(&mut self, work: WorkRow, failure: Failure) -> Result<(), DatabaseError> {
         let Some(session) = store::session(self.db)? else { return Ok(()) };
-        let reply = Owed::<Effect>::settle(self.db, WORK)?.and_then(|debt| debt.reply_to);
+        let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
         self.save_step(&work, sandbox::Step::Failed, &failure.message, true)?;
         let mut message = failure.message.clone();
         match &work.execution {
             Some(execution) => {
-                self.take_back_initiation(execution)?;
                 self.fail_execution(execution, Status::Failed, &failure.message, "error", None)?;
                 if work.source.starts_with("prep_") {
                     message = format!("Auto-initiate failed: {message}");
@@ -213,8 +217,28 @@ impl Step<'_> {
 
     /// When the work under way is given up.
     pub fn work_deadline(&self) -> Result<Option<i64>, DatabaseError> {
-        let under_way = Owed::<Effect>::find(self.db, WORK)?;
-        Ok(under_way.map(|debt| debt.since.saturating_add(self.config.limits.work_ms)))
+        Ok(store::work(self.db)?
+            .filter(|work| !work.ended)
+            .map(|work| work.since.saturating_add(self.config.limits.work_ms)))
+    }
+
+    /// An execution ended while the container was still asked to start it. A front end that waits learns what became of it.
+    pub fn end_start(&mut self, id: &ExecutionId, status: Status, error: Option<&str>) -> Result<(), DatabaseError> {
+        let Some(work) = store::work(self.db)?.filter(|work| !work.ended && work.execution.as_ref() == Some(id)) else {
+            return Ok(());
+        };
+        let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
+        execute(self.db, "UPDATE work SET ended = 1 WHERE attempt = ?", &[work.attempt.into()])?;
+        let Some(session) = store::session(self.db)? else { return Ok(()) };
+        if status == Status::Completed {
+            // The turn was over before the report of its start came in.
+            self.execution_accepted(&session, id, reply)?;
+            return self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, session.branch.as_deref());
+        }
+        let error = error.unwrap_or("The execution ended before it began");
+        let failure = Failure { code: "WRAPPER_START_FAILED".into(), message: error.to_owned(), retryable: false };
+        self.reply_if(reply, Err(start_error(failure)));
+        Ok(())
     }
 }
 
@@ -276,9 +300,4 @@ pub fn turn_plan(
         ingest_url: format!("{socket}?executionId={}&generation={}", execution.id, execution.generation),
         ingest_secret: Secret(secret),
     }
-}
-
-/// The execution that the work under way starts, if it does.
-pub fn starting(work: Option<WorkRow>) -> Option<ExecutionId> {
-    work.filter(|work| !work.ended).and_then(|work| work.execution)
 }

@@ -37,6 +37,8 @@ pub struct PrepareSession {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub append_system_prompt: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub callback_target: Option<CallbackTarget>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<String>,
     pub created_on_platform: String,
     #[serde(default)]
@@ -60,6 +62,25 @@ pub struct GitSource {
     /// Given to git only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
+}
+
+/// Who is told when an execution ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallbackTarget {
+    /// `https://…`, and no private host.
+    pub url: String,
+    /// Sent along; they may hold the receiver's credentials.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Secret>,
+}
+
+/// What a deployment admits.
+#[derive(Clone, Copy, Debug)]
+pub struct Admits {
+    /// `file://` and `http://127.0.0.1` as git URLs.
+    pub loopback: bool,
+    /// A callback URL, or why not.
+    pub callback_url: fn(&str, bool) -> Result<(), InvalidId>,
 }
 
 /// Which agent works.
@@ -110,6 +131,7 @@ pub struct SendMessage {
     pub auto_commit: Option<bool>,
     pub condense_on_complete: Option<bool>,
     pub git_token: Option<Secret>,
+    pub github_token: Option<Secret>,
     pub message_id: Option<MessageId>,
 }
 
@@ -130,16 +152,16 @@ pub struct ListSessions {
 /// Names that a caller may not set in the agent's environment.
 const RESERVED_ENV: [&str; 3] = ["HOME", "SESSION_HOME", "SESSION_ID"];
 
-/// Parses `prepareSession`. `allow_loopback` admits `file://` and `http://127.0.0.1` as git URLs.
-pub fn parse_prepare_session(input: &Value, allow_loopback: bool) -> Result<PrepareSession, Vec<Issue>> {
+/// Parses `prepareSession`.
+pub fn parse_prepare_session(input: &Value, admits: Admits) -> Result<PrepareSession, Vec<Issue>> {
     let mut fields = Fields::new(input);
-    for field in ["callbackTarget", "encryptedSecrets", "gateThreshold", "images"] {
+    for field in ["encryptedSecrets", "gateThreshold", "images"] {
         fields.unsupported(field);
     }
     let prompt = fields.required("prompt", prompt);
     let mode = fields.required("mode", Mode::parse);
     let model = fields.required("model", model);
-    let git = git_source(&mut fields, allow_loopback);
+    let git = git_source(&mut fields, admits.loopback);
     let append_system_prompt = fields.parsed("appendSystemPrompt", |text| limited(text, 10_000));
     if mode == Some(Mode::Custom) && append_system_prompt.as_deref().is_none_or(|text| text.trim().is_empty()) {
         fields.issue("appendSystemPrompt", "Required when mode is custom");
@@ -153,6 +175,7 @@ pub fn parse_prepare_session(input: &Value, allow_loopback: bool) -> Result<Prep
         auto_commit: fields.flag("autoCommit").unwrap_or(false),
         condense_on_complete: fields.flag("condenseOnComplete").unwrap_or(false),
         append_system_prompt,
+        callback_target: callback_target(&mut fields, admits),
         organization_id: fields.parsed("kilocodeOrganizationId", uuid),
         created_on_platform: fields
             .parsed("createdOnPlatform", |text| limited(text, 100))
@@ -185,7 +208,8 @@ pub fn parse_send_message(input: &Value) -> Result<SendMessage, Vec<Issue>> {
         variant: fields.parsed("variant", variant),
         auto_commit: fields.flag("autoCommit"),
         condense_on_complete: fields.flag("condenseOnComplete"),
-        git_token: token(&mut fields, "gitToken").or_else(|| token(&mut fields, "githubToken")),
+        git_token: token(&mut fields, "gitToken"),
+        github_token: token(&mut fields, "githubToken"),
         message_id: fields.parsed("messageId", MessageId::parse),
         session: match session {
             Some(session) => session,
@@ -281,6 +305,28 @@ fn env_vars(fields: &mut Fields) -> BTreeMap<String, Secret> {
     BTreeMap::new()
 }
 
+fn callback_target(fields: &mut Fields, admits: Admits) -> Option<CallbackTarget> {
+    let value = fields.value("callbackTarget")?;
+    let Ok(target) = serde_json::from_value::<CallbackTarget>(value.clone()) else {
+        fields.issue("callbackTarget", "Expected {url, headers?}, with headers as an object of strings");
+        return None;
+    };
+    if let Err(error) = (admits.callback_url)(&target.url, admits.loopback) {
+        fields.issue("callbackTarget", error.message);
+    }
+    let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let header = |(name, value): (&String, &Secret)| {
+        (1..=128).contains(&name.len())
+            && name.chars().all(token)
+            && value.expose().len() <= 4096
+            && value.expose().chars().all(|c| c == ' ' || c.is_ascii_graphic())
+    };
+    if target.headers.len() > 20 || !target.headers.iter().all(header) {
+        fields.issue("callbackTarget", "Expected at most 20 headers with values of at most 4096 printable characters");
+    }
+    Some(target)
+}
+
 fn mcp_servers(fields: &mut Fields) -> Option<Value> {
     let value = fields.value("mcpServers")?;
     let valid = value.as_object().is_some_and(|servers| {
@@ -356,7 +402,7 @@ fn github_repo(text: &str) -> Result<String, InvalidId> {
 /// A URL that git may be given. Credentials in it would end up in logs: they have a field of their own.
 fn git_url(text: &str, allow_loopback: bool) -> Result<String, InvalidId> {
     let plain = text.len() <= 2_048 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    let local = text.starts_with("file:///") || text.starts_with("http://127.0.0.1:");
+    let local = text.starts_with("file:///") || (text.starts_with("http://127.0.0.1:") && !text.contains('@'));
     let host = text.strip_prefix("https://").map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
     match host {
         Some(host) if plain && host.contains('@') => {
@@ -373,6 +419,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    const STRICT: Admits = Admits { loopback: false, callback_url: |_, _| Ok(()) };
+
     fn minimal() -> Value {
         json!({"prompt": "p", "mode": "code", "model": "m", "gitUrl": "https://example.com/r.git"})
     }
@@ -380,7 +428,7 @@ mod tests {
     fn with(field: &str, value: Value) -> Result<PrepareSession, Vec<Issue>> {
         let mut input = minimal();
         input[field] = value;
-        parse_prepare_session(&input, false)
+        parse_prepare_session(&input, STRICT)
     }
 
     fn wrong_field(result: Result<PrepareSession, Vec<Issue>>) -> String {
@@ -389,7 +437,7 @@ mod tests {
 
     #[test]
     fn the_minimum_and_its_defaults() {
-        let parsed = parse_prepare_session(&minimal(), false).unwrap();
+        let parsed = parse_prepare_session(&minimal(), STRICT).unwrap();
         assert_eq!(
             (parsed.auto_initiate, parsed.shallow, parsed.created_on_platform.as_str()),
             (false, false, "cloud-agent")
@@ -416,7 +464,10 @@ mod tests {
             ("initialMessageId", json!("msg_1")),
             ("kilocodeOrganizationId", json!("x")),
             ("autoInitiate", json!("yes")),
-            ("callbackTarget", json!({"url": "https://example.com"})),
+            ("callbackTarget", json!({"headers": {}})),
+            ("callbackTarget", json!({"url": "u", "headers": {"a b": "x"}})),
+            ("callbackTarget", json!({"url": "u", "headers": {"a": "x\ny"}})),
+            ("images", json!({"path": "p"})),
         ] {
             assert_eq!(wrong_field(with(field, value.clone())), field, "{value}");
         }
@@ -427,24 +478,24 @@ mod tests {
     #[test]
     fn several_issues_come_together() {
         let fields: Vec<_> =
-            parse_prepare_session(&json!({}), false).unwrap_err().into_iter().map(|i| i.path.join(".")).collect();
+            parse_prepare_session(&json!({}), STRICT).unwrap_err().into_iter().map(|i| i.path.join(".")).collect();
         assert_eq!(fields, ["prompt", "mode", "model", "githubRepo"]);
-        assert_eq!(parse_prepare_session(&json!([]), false).unwrap_err()[0].message, "Expected a JSON object");
+        assert_eq!(parse_prepare_session(&json!([]), STRICT).unwrap_err()[0].message, "Expected a JSON object");
     }
 
     #[test]
     fn exactly_one_repository() {
         assert_eq!(wrong_field(with("githubRepo", json!("a/b"))), "githubRepo");
         let github = json!({"prompt": "p", "mode": "code", "model": "m", "githubRepo": "a/b", "githubToken": "t"});
-        assert_eq!(parse_prepare_session(&github, false).unwrap().git.url, "https://github.com/a/b.git");
+        assert_eq!(parse_prepare_session(&github, STRICT).unwrap().git.url, "https://github.com/a/b.git");
     }
 
     #[test]
     fn loopback_repositories_need_the_permission() {
         let mut input = minimal();
         input["gitUrl"] = json!("file:///srv/r.git");
-        assert_eq!(wrong_field(parse_prepare_session(&input, false)), "gitUrl");
-        assert!(parse_prepare_session(&input, true).is_ok());
+        assert_eq!(wrong_field(parse_prepare_session(&input, STRICT)), "gitUrl");
+        assert!(parse_prepare_session(&input, Admits { loopback: true, ..STRICT }).is_ok());
     }
 
     #[test]

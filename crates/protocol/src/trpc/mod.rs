@@ -8,6 +8,8 @@ mod input;
 mod output;
 
 pub use fields::Issue;
+pub use input::Admits;
+pub use input::CallbackTarget;
 pub use input::GitSource;
 pub use input::Initiate;
 pub use input::ListSessions;
@@ -22,6 +24,7 @@ pub use input::parse_send_message;
 pub use input::parse_session_id;
 pub use input::parse_stream_ticket;
 pub use output::Ack;
+pub use output::CallbackView;
 pub use output::ExecutionView;
 pub use output::Interrupted;
 pub use output::Prepared;

@@ -61,6 +61,9 @@ pub struct SessionView {
     pub execution: Option<ExecutionView>,
     /// The newest execution, whether active or ended, or null.
     pub last_execution: Option<ExecutionView>,
+    /// Callbacks that were not delivered yet, or were given up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callbacks: Vec<CallbackView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepared_at: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,4 +86,15 @@ pub struct ExecutionView {
     pub error: Option<String>,
     /// `healthy`, `unknown` or `stale`.
     pub health: String,
+}
+
+/// A callback that is owed, or a dead letter. Where it goes is not shown: its URL and headers may hold credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallbackView {
+    pub execution_id: String,
+    pub attempts: i64,
+    /// Why it was given up; absent while it is still tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given_up: Option<String>,
 }

@@ -5,6 +5,7 @@
 use super::config::Config;
 use super::driver::Command;
 use super::driver::Start;
+use super::error::Cancel;
 use super::error::WorkError;
 use super::git::Git;
 use super::git::GitUrl;
@@ -40,7 +41,7 @@ pub async fn run(session: Arc<Session>, work: Work, mut cancelled: Cancelled) {
     let mut bench = session.bench.lock().await;
     let result = tokio::select! {
         biased;
-        reason = why(&mut cancelled) => Err(WorkError::Aborted(reason)),
+        reason = why(&mut cancelled) => Err(WorkError::Cancelled(reason)),
         result = prepare_and_start(&session, &mut bench, &work, &mut steps) => result,
     };
     let (step, message, outcome) = match result {
@@ -59,8 +60,9 @@ pub async fn run(session: Arc<Session>, work: Work, mut cancelled: Cancelled) {
     steps.tell(step, message, Some(outcome)).await;
 }
 
-async fn why(cancelled: &mut Cancelled) -> &'static str {
-    cancelled.wait_for(Option::is_some).await.ok().and_then(|reason| *reason).unwrap_or("stopped")
+async fn why(cancelled: &mut Cancelled) -> Cancel {
+    // A sender that is gone was replaced.
+    cancelled.wait_for(Option::is_some).await.ok().and_then(|reason| *reason).unwrap_or(Cancel::Replaced)
 }
 
 async fn prepare_and_start(
@@ -77,10 +79,11 @@ async fn prepare_and_start(
 
     if let Some(running) = session.running() {
         // The agent works: nothing may be prepared under its feet.
-        return match &work.turn {
-            Some(turn) if turn.execution_id == running => Ok(done(&git, session, Resume::Resumed).await),
-            _ => Err(WorkError::Busy(running)),
-        };
+        if work.turn.as_ref().is_some_and(|turn| turn.execution_id == running) {
+            return Ok(done(&git, session, Resume::Resumed).await);
+        }
+        // The object knows that it was stopped before the agent has come to rest.
+        session.wait_until_free(limits::SETTLE_TIMEOUT).await.map_err(WorkError::Busy)?;
     }
     steps.begin(Step::DiskCheck, "Checking disk space…").await;
     workspace::check_disk(&config.root)?;
@@ -193,7 +196,7 @@ async fn start_turn(
         accepted,
     };
     session.command(Command::Start(Box::new(start))).await;
-    answer.await.unwrap_or(Err(WorkError::Aborted("the session ended")))
+    answer.await.unwrap_or(Err(WorkError::Cancelled(Cancel::Stopped)))
 }
 
 /// Tells the steps of one attempt.

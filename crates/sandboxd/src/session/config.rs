@@ -83,8 +83,10 @@ impl Config {
             api_key: Secret(var("HOLDFAST_MODEL_API_KEY").unwrap_or_default()),
             name: var("HOLDFAST_MODEL").unwrap_or_else(|| "default".to_owned()),
         });
+        let root = PathBuf::from(var("HOLDFAST_ROOT").unwrap_or_else(|| "/".to_owned()));
         Ok(Self {
-            root: PathBuf::from(var("HOLDFAST_ROOT").unwrap_or_else(|| "/".to_owned())),
+            // Everything that is started has a folder of its own to start in.
+            root: std::path::absolute(&root).unwrap_or(root),
             listen,
             token,
             allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1"),

@@ -6,20 +6,45 @@ use super::limits;
 use protocol::id::ExecutionId;
 use protocol::id::MessageId;
 use protocol::sandbox::Outcome;
+use std::fmt;
 use std::io;
+
+/// Why an attempt is not wanted any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// `job/abort`, or a kill by the object.
+    Aborted,
+    /// A newer attempt came.
+    Replaced,
+    /// The container is about to end.
+    ShutDown,
+    /// `stop`.
+    Stopped,
+}
+
+impl fmt::Display for Cancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Cancel::Aborted => "Aborted",
+            Cancel::Replaced => "Replaced by a newer attempt",
+            Cancel::ShutDown => "The container was shut down",
+            Cancel::Stopped => "Stopped",
+        })
+    }
+}
 
 /// Why an attempt failed. The texts are for people and hold no secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkError {
-    /// Somebody called `job/abort` or `stop`.
-    #[error("{0} before the agent took the prompt")]
-    Aborted(&'static str),
     /// The agent server did not come up.
     #[error("Kilo server did not start: {0}")]
     AgentServer(String),
     /// One execution at a time.
     #[error("Execution {0} is still running")]
     Busy(ExecutionId),
+    /// Somebody did not want it any more.
+    #[error("{0} before the agent took the prompt")]
+    Cancelled(Cancel),
     /// The disk cannot be looked at.
     #[error("Disk check failed: {0}")]
     Disk(String),
@@ -77,8 +102,8 @@ impl WorkError {
         match self {
             WorkError::AgentServer(_) | WorkError::Import(_) => "KILO_SERVER_FAILED",
             WorkError::Owned | WorkError::TooManyAgents => "SANDBOX_CONNECT_FAILED",
-            WorkError::Aborted(_)
-            | WorkError::Busy(_)
+            WorkError::Busy(_)
+            | WorkError::Cancelled(_)
             | WorkError::Ingest(_)
             | WorkError::Prompt(_)
             | WorkError::PromptedBefore(_) => "WRAPPER_START_FAILED",
@@ -95,6 +120,8 @@ impl WorkError {
     /// Whether the same plan could succeed later.
     pub fn is_retryable(&self) -> bool {
         match self {
+            // Another container can do it.
+            WorkError::Cancelled(cancel) => *cancel == Cancel::ShutDown,
             WorkError::Git(error) => error.is_passing(),
             WorkError::AgentServer(_)
             | WorkError::Busy(_)
@@ -104,8 +131,7 @@ impl WorkError {
             | WorkError::Ingest(_)
             | WorkError::Owned
             | WorkError::TooManyAgents => true,
-            WorkError::Aborted(_)
-            | WorkError::GitUrl(_)
+            WorkError::GitUrl(_)
             | WorkError::NoSuchBranch(_)
             | WorkError::Prompt(_)
             | WorkError::PromptedBefore(_)

@@ -62,6 +62,8 @@ pub const COMMIT_SUBJECT_CHARS: usize = 72;
 pub const INGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// On SIGTERM, how long the last events may wait for their acknowledgement: inside the platform's time before SIGKILL.
 pub const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long new work waits for an execution that is about to end: more than an aborted agent needs to come to rest.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop or an abort waits for the turn to end before it goes on without it.
 pub const TURN_END_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long the peer may take to answer our close frame.

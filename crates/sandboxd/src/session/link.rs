@@ -31,6 +31,7 @@ use std::io;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 use tokio::sync::mpsc;
@@ -45,18 +46,33 @@ pub struct Address {
     pub url: String,
     /// Its bearer.
     pub secret: Secret,
+    /// The execution's last word is in the spool.
+    pub over: bool,
 }
 
 impl Address {
     /// Keeps the address for a process that comes after this one.
-    pub fn save(&self, paths: &SessionPaths) -> io::Result<()> {
+    fn save(&self, paths: &SessionPaths) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
         let path = paths.address(&self.execution_id);
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(&text)
     }
 
-    /// The execution is over: nobody needs the address or the spool any more.
-    pub fn forget(paths: &SessionPaths, execution: &ExecutionId) {
+    /// The same. Without it only a restart of this process could not be made good.
+    pub fn save_or_log(&self, paths: &SessionPaths) {
+        if let Err(error) = self.save(paths) {
+            let fields = json!({ "executionId": self.execution_id, "error": error.to_string() });
+            log::error("session", "address_not_saved", fields);
+        }
+    }
+
+    /// The execution is over. Unless something is undelivered that the next process could deliver, nobody needs the address
+    /// or the spool any more.
+    pub fn settle(paths: &SessionPaths, execution: &ExecutionId, undelivered: Option<GaveUp>) {
+        if let Some(why @ (GaveUp::FinishTimeout | GaveUp::Unreachable)) = undelivered {
+            log::warn("session", "undelivered", json!({ "executionId": execution, "reason": why.reason() }));
+            return;
+        }
         for path in [paths.address(execution), paths.spool(execution)] {
             if let Err(error) = fs::remove_file(&path)
                 && error.kind() != io::ErrorKind::NotFound
@@ -104,6 +120,36 @@ impl Link {
         let ingest = Ingest::new(limits, address.execution_id.clone(), &spool.read_all());
         let (notes_of_sockets, notes) = mpsc::channel(limits::NOTES_MAX);
         Self { ingest, address, spool, socket: None, notes, notes_of_sockets }
+    }
+
+    /// Nothing more will be said: ends when all is acknowledged.
+    pub fn say_no_more(&mut self, paths: &SessionPaths) -> Vec<News> {
+        let news = self.receive(Input::Finish);
+        self.address.over = true;
+        self.address.save_or_log(paths);
+        news
+    }
+
+    /// Goes on by itself until everything is acknowledged, which the machine bounds. Returns why it was not.
+    pub async fn drain(mut self, mut news: Vec<News>) -> Option<GaveUp> {
+        loop {
+            for item in news.drain(..) {
+                match item {
+                    News::Drained => {
+                        self.finish().await;
+                        return None;
+                    }
+                    News::GaveUp(why) => return Some(why),
+                    News::Command(_) | News::Ready => {}
+                }
+            }
+            let wait_ms = self.next_deadline().map_or(i64::MAX, |at| at.saturating_sub(now_ms()).max(0));
+            let tick = tokio::time::sleep(Duration::from_millis(u64::try_from(wait_ms).unwrap_or(u64::MAX)));
+            news = tokio::select! {
+                Some(note) = self.note() => self.receive_note(&note),
+                () = tick => self.receive(Input::Tick),
+            };
+        }
     }
 
     /// When a `Tick` is due, in milliseconds since 1970.

@@ -1,27 +1,23 @@
 //! After this process was killed and started again on the same disk: what its predecessor had not delivered is
 //! delivered, and the executions that it ran are declared failed.
 //!
-//! Nothing of the agent survives (`sandboxd init` kills what the predecessor left), so the only honest end is a
-//! fatal error; an object that has seen the execution's end already ignores it.
+//! Nothing of the agent survives (`sandboxd init` kills what the predecessor left), so an execution that had not said its
+//! last word can only end with a fatal error.
 
 use super::link::Address;
 use super::link::Link;
-use super::link::News;
-use super::link::now_ms;
 use super::paths;
 use super::reap;
 use super::state::Session;
 use crate::log;
 use protocol::id::SessionId;
 use sandbox_core::event::Event;
-use sandbox_core::ingest::GaveUp;
 use sandbox_core::ingest::Input;
 use sandbox_core::limits::Limits;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The error that executions of a killed process end with.
 const RESTARTED: &str = "Wrapper restarted";
@@ -48,39 +44,14 @@ pub async fn recover(session: Arc<Session>) {
     for address in left {
         let execution = address.execution_id.clone();
         log::info("session", "recovering", json!({ "sessionId": session.id, "executionId": execution }));
-        let link = Link::new(&Limits::default(), address, session.paths.spool(&execution));
-        match deliver(link).await {
-            None | Some(GaveUp::Fenced { .. }) => Address::forget(&session.paths, &execution),
-            Some(why) => {
-                let fields = json!({ "sessionId": session.id, "executionId": execution, "reason": why.reason() });
-                log::warn("session", "recovery_failed", fields);
-            }
+        let over = address.over;
+        let mut link = Link::new(&Limits::default(), address, session.paths.spool(&execution));
+        let mut news = link.receive(Input::Open);
+        if !over {
+            news.extend(link.receive(Input::Event(Event::fatal(RESTARTED, None))));
         }
-    }
-}
-
-/// Some if not everything could be delivered. The machine bounds this.
-async fn deliver(mut link: Link) -> Option<GaveUp> {
-    let mut news = Vec::new();
-    for input in [Input::Open, Input::Event(Event::fatal(RESTARTED, None)), Input::Finish] {
-        news.extend(link.receive(input));
-    }
-    loop {
-        for item in news.drain(..) {
-            match item {
-                News::Drained => {
-                    link.finish().await;
-                    return None;
-                }
-                News::GaveUp(why) => return Some(why),
-                News::Command(_) | News::Ready => {}
-            }
-        }
-        let wait = link.next_deadline().map_or(i64::MAX, |at| at.saturating_sub(now_ms()).max(0));
-        let tick = tokio::time::sleep(Duration::from_millis(u64::try_from(wait).unwrap_or(u64::MAX)));
-        news = tokio::select! {
-            Some(note) = link.note() => link.receive_note(&note),
-            () = tick => link.receive(Input::Tick),
-        };
+        news.extend(link.say_no_more(&session.paths));
+        let undelivered = link.drain(news).await;
+        Address::settle(&session.paths, &execution, undelivered);
     }
 }

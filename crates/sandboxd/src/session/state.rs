@@ -8,6 +8,7 @@ use super::config::Config;
 use super::driver;
 use super::driver::Activity;
 use super::driver::Command;
+use super::error::Cancel;
 use super::error::WorkError;
 use super::kilo::server::Server;
 use super::limits;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -73,11 +75,11 @@ struct State {
 struct Attempt {
     progress: Progress,
     has_turn: bool,
-    cancel: watch::Sender<Option<&'static str>>,
+    cancel: watch::Sender<Option<Cancel>>,
 }
 
 /// Tells an attempt to give up, and why.
-pub type Cancelled = watch::Receiver<Option<&'static str>>;
+pub type Cancelled = watch::Receiver<Option<Cancel>>;
 
 /// What becomes of a piece of work that was asked for.
 pub enum Submitted {
@@ -111,7 +113,7 @@ impl Session {
             if work.attempt < known {
                 return Submitted::Stale { current: known };
             }
-            current.cancel.send_replace(Some("replaced by a newer attempt"));
+            current.cancel.send_replace(Some(Cancel::Replaced));
         }
         let progress = Progress {
             attempt: work.attempt,
@@ -149,6 +151,13 @@ impl Session {
         self.activity.borrow().active.clone()
     }
 
+    /// Waits until no execution is running, or returns the one that still is.
+    pub async fn wait_until_free(&self, at_most: Duration) -> Result<(), ExecutionId> {
+        let mut activity = self.activity.clone();
+        let _ = tokio::time::timeout(at_most, activity.wait_for(|activity| activity.active.is_none())).await;
+        self.running().map_or(Ok(()), Err)
+    }
+
     /// Asks the loop for something.
     pub async fn command(&self, command: Command) {
         // The loop ends with the session only.
@@ -157,13 +166,13 @@ impl Session {
 
     /// Ends the running execution, or the attempt that is about to start one.
     pub async fn abort(&self) {
-        self.cancel_attempt(|attempt| attempt.has_turn, "aborted via API");
+        self.cancel_attempt(|attempt| attempt.has_turn, Cancel::Aborted);
         self.command(Command::Abort).await;
     }
 
     /// Ends whatever the session does, and its agent server. Keeps its disk.
     pub async fn stop(&self) {
-        self.cancel_attempt(|_| true, "stopped");
+        self.cancel_attempt(|_| true, Cancel::Stopped);
         self.command(Command::Abort).await;
         self.wait_until_idle(limits::TURN_END_TIMEOUT).await;
         self.bench.lock().await.clear(self).await;
@@ -171,19 +180,19 @@ impl Session {
 
     /// The same for a container that is about to end, with its reason told.
     pub async fn shut_down(&self, signal: &'static str) {
-        self.cancel_attempt(|_| true, "stopped by the end of the container");
+        self.cancel_attempt(|_| true, Cancel::ShutDown);
         self.command(Command::Shutdown { signal }).await;
         self.wait_until_idle(limits::SHUTDOWN_FLUSH_TIMEOUT).await;
         self.bench.lock().await.clear(self).await;
     }
 
-    fn cancel_attempt(&self, which: impl Fn(&Attempt) -> bool, reason: &'static str) {
+    fn cancel_attempt(&self, which: impl Fn(&Attempt) -> bool, reason: Cancel) {
         if let Some(attempt) = self.state().attempt.as_ref().filter(|attempt| which(attempt)) {
             attempt.cancel.send_replace(Some(reason));
         }
     }
 
-    async fn wait_until_idle(&self, at_most: std::time::Duration) {
+    async fn wait_until_idle(&self, at_most: Duration) {
         // Late is as good as never: what is not delivered stays in the spool.
         let mut activity = self.activity.clone();
         let _ = tokio::time::timeout(at_most, activity.wait_for(|activity| !activity.busy)).await;

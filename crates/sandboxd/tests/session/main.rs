@@ -1,6 +1,7 @@
 //! `sandboxd session` with real git, the real Kilo CLI and the scripted model; the Worker's part is played by the test.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 #![allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
+#![allow(clippy::result_large_err)] // The WebSocket library's type.
 
 mod stage;
 mod worker;
@@ -65,17 +66,30 @@ fn assert_log_ends_with(log: &[Value], kind: &str) {
     assert_eq!(log.last().unwrap()["streamEventType"], kind);
 }
 
-/// Starts a turn and waits until its tool runs, which touches `started-<attempt>` and then does nothing for long.
+/// Waits until nothing of an execution is kept any more: its last event is acknowledged.
+async fn wait_until_delivered(stage: &Stage, worker: &Worker, attempt: u64) {
+    let own = stage.root().join("home").join(&stage.session).join(".holdfast");
+    let suffix = worker::execution_of(attempt);
+    let kept = || {
+        let names = std::fs::read_dir(&own).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().contains(&suffix)).count()
+    };
+    worker.until("the last acknowledgement", || (kept() == 0).then_some(())).await;
+}
+
+/// Starts a turn and waits until its tool runs, which touches `started-<attempt>` and then sleeps
+/// for `300 + attempt` seconds.
 async fn start_sleeping_tool(stage: &Stage, worker: &Worker, attempt: u64) {
-    let prompt = format!("@bash touch started-{attempt}; sleep 300\n@say never");
+    let prompt = format!("@bash touch started-{attempt}; sleep {}\n@say never", 300 + attempt);
     stage.call("POST", "work", Some(&stage.work_with_turn(worker, attempt, &prompt))).await;
     assert_eq!(outcome(&worker.outcome(attempt).await)["type"], "done");
     let file = stage.workspace().join(format!("started-{attempt}"));
     worker.until("the tool", || file.exists().then_some(())).await;
 }
 
-async fn wait_until_no_tool_runs(stage: &Stage, worker: &Worker) {
-    let runs = || stage.processes().iter().any(|line| line.contains("sleep 300"));
+async fn wait_until_tool_ended(stage: &Stage, worker: &Worker, attempt: u64) {
+    let sleep = format!("sleep {}", 300 + attempt);
+    let runs = || stage.processes().iter().any(|line| line.contains(&sleep));
     worker.until("the tool's end", || (!runs()).then_some(())).await;
 }
 
@@ -116,6 +130,7 @@ async fn a_turn_ends_with_a_pushed_commit_and_complete() {
     let closed =
         worker.until("the close", || Some(worker.connections()).filter(|(_, closed)| !closed.is_empty())).await;
     assert_eq!(closed, (1, vec![1000]));
+    wait_until_delivered(&stage, &worker, 1).await;
     assert_eq!(stage.call("GET", "job/status", None).await.1["state"], "idle");
     assert!(stage.processes().iter().any(|line| line.contains("serve")));
 
@@ -128,7 +143,7 @@ async fn a_turn_ends_with_a_pushed_commit_and_complete() {
     let prompt =
         format!("Again\n@write again.txt twice\n@bash printf '#!/bin/sh\\nexit 1\\n' > {hook}; chmod +x {hook}");
     let follow_up = stage.work_with_turn(&worker, 2, &prompt);
-    worker.next_execution();
+    worker.watch(2);
     stage.call("POST", "work", Some(&follow_up)).await;
     let reports = worker.outcome(2).await;
     assert_eq!(steps(&reports), ["disk_check", "workspace_setup", "ready"]);
@@ -181,6 +196,12 @@ async fn an_abort_and_a_kill_end_the_turn_and_the_tools_it_started() {
     let (stage, worker) = (Stage::new().await, Worker::start(&[]).await);
     start_sleeping_tool(&stage, &worker, 1).await;
     assert_eq!(stage.call("GET", "job/status", None).await.1["state"], "active");
+    // A viewer that comes late is told.
+    let busy = |event: &Value| event["data"]["properties"]["status"]["type"] == "busy";
+    let told = || worker.log().iter().filter(|event| busy(event)).count();
+    let before = told();
+    worker.command(json!({ "type": "request_snapshot" }));
+    worker.until("the snapshot", || (told() > before).then_some(())).await;
     // Meanwhile nothing else is begun.
     stage.call("POST", "work", Some(&stage.work_with_turn(&worker, 2, "@say never"))).await;
     assert!(outcome(&worker.outcome(2).await)["message"].as_str().unwrap().contains("is still running"));
@@ -188,19 +209,20 @@ async fn an_abort_and_a_kill_end_the_turn_and_the_tools_it_started() {
     assert_eq!(stage.call("POST", "job/abort", None).await.1, json!({ "status": "aborted" }));
     let interrupted = worker.stored("interrupted").await;
     assert_eq!(interrupted["data"], json!({ "reason": "aborted via API" }));
-    wait_until_no_tool_runs(&stage, &worker).await;
-    worker.until("the close", || Some(()).filter(|()| !worker.connections().1.is_empty())).await;
     assert_contiguous(&worker.log());
+    // New work may be asked for before the agent has come to rest.
+    worker.watch(3);
+    start_sleeping_tool(&stage, &worker, 3).await;
+    wait_until_tool_ended(&stage, &worker, 1).await;
+    wait_until_delivered(&stage, &worker, 1).await;
     // Nothing was committed, and the files are still there.
     assert_eq!(stage.git(&["branch", "--list", "session/*"]), "");
     assert!(stage.workspace().join("started-1").exists());
 
-    worker.next_execution();
-    start_sleeping_tool(&stage, &worker, 3).await;
     worker.command(json!({ "type": "kill" }));
     let interrupted = worker.stored("interrupted").await;
     assert_eq!(interrupted["data"], json!({ "reason": "Session stopped" }));
-    wait_until_no_tool_runs(&stage, &worker).await;
+    wait_until_tool_ended(&stage, &worker, 3).await;
 }
 
 #[tokio::test]
@@ -231,7 +253,7 @@ async fn a_killed_wrapper_says_so_when_it_is_back() {
     assert_eq!(stage.processes(), Vec::<String>::new());
 
     // The conversation is still there for the next turn; the message that had begun is not run twice.
-    worker.next_execution();
+    worker.watch(2);
     stage.call("POST", "work", Some(&stage.work_with_turn(&worker, 2, "@write after.txt after"))).await;
     assert_eq!(outcome(&worker.outcome(2).await)["resume"], "resumed");
     worker.stored("complete").await;
@@ -345,4 +367,63 @@ async fn without_the_agent_the_workspace_is_made_and_the_reason_told() {
         })
     );
     assert!(stage.workspace().join("README.md").exists());
+}
+
+#[tokio::test]
+async fn the_git_token_goes_to_its_host_and_nowhere_else() {
+    let (stage, worker) = (Stage::without_kilo().await, Worker::start(&[]).await);
+    let host = worker::GitHost::start().await;
+    let mut work = stage.work(&worker, 1);
+    work["workspace"]["gitUrl"] = json!(format!("{}/a.git", host.url));
+    stage.call("POST", "work", Some(&work)).await;
+    let reports = worker.outcome(1).await;
+    // x-access-token:git-token-1234
+    assert_eq!(host.credentials(), ["Basic eC1hY2Nlc3MtdG9rZW46Z2l0LXRva2VuLTEyMzQ="]);
+    let message = outcome(&reports)["message"].as_str().unwrap();
+    assert!(
+        message.contains("git clone") && message.contains(&host.url) && !message.contains("git-token"),
+        "{message}"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_another_process_owns_is_left_alone() {
+    let (stage, worker) = (Stage::without_kilo().await, Worker::start(&[]).await);
+    let own = stage.root().join("home").join(&stage.session).join(".holdfast");
+    std::fs::create_dir_all(&own).unwrap();
+    let lock = std::fs::File::create(own.join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    stage.call("POST", "work", Some(&stage.work(&worker, 1))).await;
+    let reports = worker.outcome(1).await;
+    let outcome = outcome(&reports);
+    assert_eq!((&outcome["code"], &outcome["retryable"]), (&json!("SANDBOX_CONNECT_FAILED"), &json!(true)));
+    assert!(!stage.workspace().exists());
+}
+
+#[tokio::test]
+async fn a_stop_in_the_middle_of_a_preparation_ends_it() {
+    let (stage, worker) = (Stage::without_kilo().await, Worker::start(&[]).await);
+    let mut work = stage.work(&worker, 1);
+    work["workspace"]["setupCommands"] = json!(["touch begun; sleep 300"]);
+    stage.call("POST", "work", Some(&work)).await;
+    worker.until("the command", || stage.workspace().join("begun").exists().then_some(())).await;
+    // An abort is about a turn, and there is none.
+    stage.call("POST", "job/abort", None).await;
+    assert!(!stage.processes().is_empty());
+    assert_eq!(stage.call("POST", "stop", None).await.1, json!({ "status": "stopped" }));
+    assert_eq!(stage.processes(), Vec::<String>::new());
+    let reports = worker.outcome(1).await;
+    assert_eq!(outcome(&reports)["message"], "Stopped before the agent took the prompt");
+
+    // A newer attempt ends an older one.
+    work["attempt"] = json!(2);
+    std::fs::remove_file(stage.workspace().join("begun")).unwrap();
+    stage.call("POST", "work", Some(&work)).await;
+    worker.until("the command", || stage.workspace().join("begun").exists().then_some(())).await;
+    work["attempt"] = json!(3);
+    work["workspace"]["setupCommands"] = json!([]);
+    stage.call("POST", "work", Some(&work)).await;
+    assert_eq!(outcome(&worker.outcome(3).await)["code"], "KILO_SERVER_FAILED");
+    assert_eq!(stage.processes(), Vec::<String>::new());
+    assert!(worker.reports().iter().all(|report| report["attempt"] != 2 || report["outcome"].is_null()));
 }

@@ -2,6 +2,7 @@
 
 use crate::worker::INGEST_SECRET;
 use crate::worker::Worker;
+use crate::worker::execution_of;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use reqwest::StatusCode;
@@ -156,7 +157,7 @@ impl Stage {
 
     /// The same with a prompt.
     pub fn work_with_turn(&self, worker: &Worker, attempt: u64, prompt: &str) -> Value {
-        let execution = format!("exc_{attempt:026}");
+        let execution = execution_of(attempt);
         let mut work = self.work(worker, attempt);
         work["turn"] = json!({
             "executionId": execution,

@@ -10,6 +10,7 @@ use futures_util::SinkExt;
 use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -30,13 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The bearer of the ingest socket.
 pub const INGEST_SECRET: &str = "ingest-secret-1234";
 
+/// The execution that an attempt of the tests runs.
+pub fn execution_of(attempt: u64) -> String {
+    format!("exc_{attempt:026}")
+}
+
 /// The Worker.
 #[derive(Clone)]
 pub struct Worker {
     progress_url: String,
     ingest_url: String,
     posts: Arc<Mutex<Posts>>,
-    log: Arc<Mutex<Log>>,
+    logs: Arc<Mutex<Logs>>,
 }
 
 /// What arrived at the progress endpoint.
@@ -46,7 +52,14 @@ struct Posts {
     statuses: VecDeque<u16>,
 }
 
-/// What arrived at the ingest socket.
+/// What arrived at the ingest sockets, by execution.
+#[derive(Default)]
+struct Logs {
+    watched: String,
+    of: HashMap<String, Log>,
+}
+
+/// What arrived at the ingest sockets of one execution.
 #[derive(Default)]
 struct Log {
     /// Everything, volatile events too, in order of arrival.
@@ -72,14 +85,14 @@ impl Worker {
             progress_url: format!("http://{}/progress", progress.local_addr().unwrap()),
             ingest_url: format!("ws://{}", listener.local_addr().unwrap()),
             posts: Arc::new(Mutex::new(Posts { reports: Vec::new(), statuses })),
-            log: Arc::default(),
+            logs: Arc::new(Mutex::new(Logs { watched: execution_of(1), ..Logs::default() })),
         };
         let router = Router::new().route("/progress", post(take_report)).with_state(worker.posts.clone());
         tokio::spawn(async move { axum::serve(progress, router).await });
-        let log = worker.log.clone();
+        let logs = worker.logs.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, log.clone()));
+                tokio::spawn(serve(stream, logs.clone()));
             }
         });
         worker
@@ -122,7 +135,7 @@ impl Worker {
 
     /// Every event that arrived.
     pub fn events(&self) -> Vec<Value> {
-        self.log.lock().unwrap().events.clone()
+        self.watched(|log| log.events.clone())
     }
 
     /// The stored events, in order.
@@ -130,25 +143,30 @@ impl Worker {
         self.events().into_iter().filter(|event| event["seq"].is_u64()).collect()
     }
 
-    /// Forgets the log: a new execution counts from 1 again.
-    pub fn next_execution(&self) {
-        *self.log.lock().unwrap() = Log::default();
+    /// From now on everything here is about the execution of this attempt; in the beginning it is the first.
+    pub fn watch(&self, attempt: u64) {
+        self.logs.lock().unwrap().watched = execution_of(attempt);
     }
 
     /// How many sockets were opened so far, and with which codes they closed.
     pub fn connections(&self) -> (usize, Vec<u16>) {
-        let log = self.log.lock().unwrap();
-        (log.connections, log.closed.clone())
+        self.watched(|log| (log.connections, log.closed.clone()))
     }
 
     /// Sends a command down the socket.
     pub fn command(&self, command: Value) {
-        self.log.lock().unwrap().down.as_ref().unwrap().send(Down::Command(command)).unwrap();
+        self.watched(|log| log.down.as_ref().unwrap().send(Down::Command(command)).unwrap());
     }
 
     /// Ends the socket without a close frame.
     pub fn cut(&self) {
-        self.log.lock().unwrap().down.as_ref().unwrap().send(Down::Cut).unwrap();
+        self.watched(|log| log.down.as_ref().unwrap().send(Down::Cut).unwrap());
+    }
+
+    fn watched<T>(&self, look: impl FnOnce(&mut Log) -> T) -> T {
+        let mut logs = self.logs.lock().unwrap();
+        let watched = logs.watched.clone();
+        look(logs.of.entry(watched).or_default())
     }
 
     /// Asks until there is an answer.
@@ -165,6 +183,41 @@ impl Worker {
     }
 }
 
+/// A git host that asks for credentials, and then has nothing.
+pub struct GitHost {
+    pub url: String,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl GitHost {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = Self { url: format!("http://{}", listener.local_addr().unwrap()), seen: Arc::default() };
+        let router = Router::new().fallback(Self::asked).with_state(host.seen.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        host
+    }
+
+    /// The `Authorization` headers that came.
+    pub fn credentials(&self) -> Vec<String> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    async fn asked(
+        State(seen): State<Arc<Mutex<Vec<String>>>>,
+        headers: HeaderMap,
+    ) -> (StatusCode, [(&'static str, &'static str); 1]) {
+        const CHALLENGE: [(&str, &str); 1] = [("www-authenticate", "Basic realm=\"git\"")];
+        match headers.get("authorization") {
+            None => (StatusCode::UNAUTHORIZED, CHALLENGE),
+            Some(value) => {
+                seen.lock().unwrap().push(value.to_str().unwrap().to_owned());
+                (StatusCode::NOT_FOUND, CHALLENGE)
+            }
+        }
+    }
+}
+
 async fn take_report(
     State(posts): State<Arc<Mutex<Posts>>>,
     headers: HeaderMap,
@@ -177,23 +230,28 @@ async fn take_report(
     status.map_or(StatusCode::OK, |status| StatusCode::from_u16(status).unwrap())
 }
 
-#[allow(clippy::result_large_err)] // The library's type.
-fn check(request: &Request, response: Response) -> Result<Response, ErrorResponse> {
+/// Who may connect, and as which execution.
+fn check(request: &Request, execution: &mut String) -> Result<(), ErrorResponse> {
     let bearer = request.headers().get("authorization").map(|value| value.to_str().unwrap().to_owned());
-    let query = request.uri().query().unwrap_or_default().to_owned();
-    if bearer.as_deref() == Some(&format!("Bearer {INGEST_SECRET}")) && query.contains("generation=1") {
-        return Ok(response);
+    let query = request.uri().query().unwrap_or_default();
+    let name = query.strip_prefix("executionId=").and_then(|rest| rest.strip_suffix("&generation=1"));
+    if let Some(name) = name.filter(|_| bearer.as_deref() == Some(&format!("Bearer {INGEST_SECRET}"))) {
+        *execution = name.to_owned();
+        return Ok(());
     }
     let mut refusal = ErrorResponse::new(None);
     *refusal.status_mut() = tokio_tungstenite::tungstenite::http::StatusCode::UNAUTHORIZED;
     Err(refusal)
 }
 
-async fn serve(stream: TcpStream, log: Arc<Mutex<Log>>) {
-    let Ok(mut socket) = accept_hdr_async(stream, check).await else { return };
+async fn serve(stream: TcpStream, logs: Arc<Mutex<Logs>>) {
+    let mut execution = String::new();
+    let callback = |request: &Request, response: Response| check(request, &mut execution).map(|()| response);
+    let Ok(mut socket) = accept_hdr_async(stream, callback).await else { return };
     let (down, mut commands) = mpsc::unbounded_channel();
     let last_seq = {
-        let mut log = log.lock().unwrap();
+        let mut logs = logs.lock().unwrap();
+        let log = logs.of.entry(execution.clone()).or_default();
         log.connections += 1;
         log.down = Some(down);
         log.last_seq
@@ -213,13 +271,14 @@ async fn serve(stream: TcpStream, log: Arc<Mutex<Log>>) {
         match message {
             Some(Ok(Message::Text(text))) => {
                 let frame: Value = serde_json::from_str(&text).unwrap();
-                let acked = take(&mut log.lock().unwrap(), frame);
+                let acked = take(logs.lock().unwrap().of.get_mut(&execution).unwrap(), frame);
                 if let Some(seq) = acked {
                     let _ = socket.send(Message::text(json!({ "type": "ack", "seq": seq }).to_string())).await;
                 }
             }
             Some(Ok(Message::Close(frame))) => {
-                log.lock().unwrap().closed.push(frame.map_or(1005, |frame| frame.code.into()));
+                let mut logs = logs.lock().unwrap();
+                logs.of.get_mut(&execution).unwrap().closed.push(frame.map_or(1005, |frame| frame.code.into()));
             }
             Some(Ok(_)) => {}
             Some(Err(_)) | None => return,

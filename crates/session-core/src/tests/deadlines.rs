@@ -12,7 +12,7 @@ fn the_grace_is_kept_to_the_millisecond() {
     world.disconnect(&execution);
     assert_eq!(world.alarm, Some(world.now + 10_000));
     world.pass(3_000);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!((error(&mut world), world.alarm), (Value::Null, Some(world.now + 7_000)));
     world.alarm();
     assert_eq!(
@@ -22,7 +22,7 @@ fn the_grace_is_kept_to_the_millisecond() {
         ]
     );
     world.pass(1);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!(world.stored("wrapper_disconnected").len(), 1, "a second alarm changes nothing");
 }
 
@@ -33,7 +33,7 @@ fn a_reconnect_ends_the_grace() {
     world.pass(9_000);
     world.connect(&execution, &work);
     world.pass(2_000);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!(error(&mut world), Value::Null);
 }
 
@@ -42,7 +42,7 @@ fn a_close_while_another_socket_is_open_starts_no_grace() {
     let (mut world, execution, _) = World::running();
     world.take(Input::IngestClosed { execution, code: 1000, reason: String::new() });
     world.pass(11_000);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!(error(&mut world), Value::Null);
 }
 
@@ -52,7 +52,7 @@ fn completion_during_the_grace_wins() {
     world.disconnect(&execution);
     world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
     world.pass(11_000);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!(world.view()["lastExecution"]["status"], "completed");
     assert!(world.stored("wrapper_disconnected").is_empty());
 }
@@ -71,7 +71,7 @@ fn an_object_that_wakes_without_its_wrapper_begins_the_grace() {
 fn an_accepted_prompt_whose_wrapper_never_connects_fails() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let preparation = world.asked_work();
     world.finish_work(&preparation, 1);
     let start = world.asked_work();
@@ -87,7 +87,7 @@ fn a_silent_wrapper_is_stale() {
     let (mut world, execution, _) = World::running();
     world.frame(&execution, json!({"streamEventType": "heartbeat"}));
     world.pass(11 * MINUTE);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!(error(&mut world), "Execution timeout - no heartbeat received");
     assert_eq!(world.stored("error"), [json!({"error": "Execution timeout - no heartbeat received", "fatal": true})]);
 }
@@ -108,11 +108,14 @@ fn heartbeats_alone_do_not_keep_a_hung_agent_alive() {
 fn a_pending_question_suspends_the_hung_deadline_but_not_the_maximum() {
     let (mut world, execution, _) = World::running();
     let begun = world.view()["execution"]["startedAt"].as_i64().unwrap();
-    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.asked"}}));
+    world.frame(
+        &execution,
+        json!({"streamEventType": "kilocode", "data": {"event": "question.asked", "properties": {"id": "que_1"}}}),
+    );
     while world.view()["execution"] != Value::Null {
         world.pass(MINUTE);
         world.frame(&execution, json!({"streamEventType": "heartbeat"}));
-        world.take(Input::Tick);
+        world.tick();
     }
     assert_eq!(error(&mut world), "Execution exceeded maximum runtime");
     assert!(world.now - begun >= 30 * MINUTE);
@@ -121,9 +124,12 @@ fn a_pending_question_suspends_the_hung_deadline_but_not_the_maximum() {
 #[test]
 fn an_answered_question_resumes_the_hung_deadline() {
     let (mut world, execution, _) = World::running();
-    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.asked"}}));
+    world.frame(
+        &execution,
+        json!({"streamEventType": "kilocode", "data": {"event": "question.asked", "properties": {"id": "que_1"}}}),
+    );
     world.pass(6 * MINUTE);
-    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.replied"}}));
+    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "question.replied", "properties": {"requestID": "que_1"}}}));
     assert_eq!(world.alarm, Some(world.now + 5 * MINUTE));
 }
 
@@ -152,4 +158,20 @@ fn a_failing_write_changes_nothing() {
     );
     assert_eq!(world.view()["execution"]["status"], "running");
     assert!(world.stored("complete").is_empty());
+}
+
+#[test]
+fn one_answer_does_not_answer_another_question() {
+    let (mut world, execution, _) = World::running();
+    let event = |name: &str, properties: Value| json!({"streamEventType": "kilocode", "data": {"event": name, "properties": properties}});
+    for name in ["question.asked", "question.asked"] {
+        world.frame(&execution, event(name, json!({"id": "que_1"})));
+    }
+    world.frame(&execution, event("permission.asked", json!({"id": "per_1"})));
+    world.frame(&execution, event("permission.replied", json!({"requestID": "per_1"})));
+    let begun = world.view()["execution"]["startedAt"].as_i64().unwrap();
+    assert_ne!(world.alarm, Some(world.now + 5 * MINUTE));
+    world.frame(&execution, event("session.turn.close", json!({"sessionID": "ses_1"})));
+    assert_eq!(world.alarm, Some(world.now + 5 * MINUTE), "the end of the turn ends its questions");
+    assert!(begun <= world.now);
 }

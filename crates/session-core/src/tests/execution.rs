@@ -94,7 +94,7 @@ fn an_interrupt_of_an_agent_that_is_gone_ends_its_execution() {
     let (mut world, execution, _) = World::running();
     let reply = world.call(Call::Interrupt);
     let gone = Outcome::Refused { code: "NOT_RUNNING".into(), message: "m".into() };
-    world.take(Input::Outcome { key: format!("abort/{execution}"), outcome: gone });
+    world.outcome(&format!("abort/{execution}"), gone);
     let Some(Ok(Answer::Interrupted(answer))) = world.reply(reply) else { panic!() };
     assert!(!answer.processes_found);
     assert_eq!(world.view()["lastExecution"]["error"], "Interrupted - no running processes found");
@@ -116,4 +116,74 @@ fn a_fresh_git_token_is_used_and_kept() {
         parse_send_message(&json!({"cloudAgentSessionId": SESSION, "prompt": "p", "gitToken": "new"})).unwrap();
     world.call(Call::Send(Box::new(message)));
     assert_eq!(world.asked_work().workspace.git_token.unwrap().expose(), "new");
+}
+
+#[test]
+fn an_interruption_that_arrives_before_the_answer_to_the_abort_answers_the_caller() {
+    let (mut world, execution, _) = World::running();
+    let reply = world.call(Call::Interrupt);
+    world.frame(&execution, json!({"streamEventType": "interrupted", "data": {"reason": "Session stopped"}}));
+    let Some(Ok(Answer::Interrupted(answer))) = world.reply(reply) else { panic!() };
+    assert!(answer.success && answer.processes_found);
+}
+
+/// A session whose first turn is being started by a front end that waits, with the wrapper connected already.
+fn starting() -> (World, ReplyTo, ExecutionId, Work) {
+    let mut world = World::new();
+    world.register(json!({}));
+    world.done("directory/add");
+    let preparation = world.asked_work();
+    world.finish_work(&preparation, 1);
+    let reply = world.call(Call::Initiate);
+    let start = world.asked_work();
+    let execution = start.turn.clone().unwrap().execution_id;
+    world.connect(&execution, &start);
+    (world, reply, execution, start)
+}
+
+#[test]
+fn a_turn_that_is_over_before_its_start_was_reported_was_started() {
+    let (mut world, reply, execution, start) = starting();
+    let outputs = world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    assert!(matches!(world.reply(reply), Some(Ok(Answer::Ack(_)))));
+    assert_eq!(broadcasts(&outputs, "preparing")[0]["step"], "ready");
+    assert!(broadcasts(&world.finish_work(&start, 1), "preparing").is_empty());
+    assert!(world.view()["initiatedAt"].is_i64());
+}
+
+#[test]
+fn whatever_ends_a_first_turn_before_it_began_leaves_it_to_be_initiated() {
+    type End = fn(&mut World, &ExecutionId);
+    let fatal: End = |world, id| drop(world.frame(id, json!({"streamEventType": "error", "data": {"fatal": true}})));
+    let interrupted: End = |world, id| drop(world.frame(id, json!({"streamEventType": "interrupted"})));
+    let grace: End = |world, id| {
+        world.disconnect(id);
+        world.pass(10_000);
+        world.tick();
+    };
+    let bound: End = |world, id| {
+        world.pass(9 * 60_000);
+        world.frame(id, json!({"streamEventType": "heartbeat"}));
+        world.pass(3 * 60_000);
+        world.tick();
+    };
+    for end in [fatal, interrupted, grace, bound] {
+        let (mut world, reply, execution, start) = starting();
+        end(&mut world, &execution);
+        assert!(world.reply(reply).unwrap().is_err());
+        world.fail_work(&start, 1);
+        let view = world.view();
+        assert_eq!((&view["initiatedAt"], &view["execution"]), (&Value::Null, &Value::Null));
+        world.call(Call::Initiate);
+        assert_eq!(world.view()["execution"]["status"], "pending");
+    }
+}
+
+#[test]
+fn a_github_token_does_not_go_to_another_host() {
+    let (mut world, first, _) = World::running();
+    world.frame(&first, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    let message = json!({"cloudAgentSessionId": SESSION, "prompt": "p", "githubToken": "gh"});
+    world.call(Call::Send(Box::new(parse_send_message(&message).unwrap())));
+    assert_eq!(world.asked_work().workspace.git_token, None);
 }

@@ -128,7 +128,7 @@ fn within_the_drain_window_the_log_is_kept_and_the_state_is_not_touched() {
     let (mut world, execution, work) = World::running();
     world.disconnect(&execution);
     world.pass(11_000);
-    world.take(Input::Tick);
+    world.tick();
     assert_eq!(world.view()["lastExecution"]["error"], "Wrapper disconnected");
     world.pass(60_000);
     let Output::AcceptIngest { commands, .. } = world.connect(&execution, &work).remove(0) else { panic!() };
@@ -172,4 +172,20 @@ fn a_range_that_the_spool_gave_up_is_announced_and_not_a_gap() {
     assert_eq!(world.stored("events_lost"), [json!({"from": 2, "to": 5})]);
     let outputs = world.frame(&execution, json!([lost(8, 9)]));
     assert!(matches!(&outputs[..], [Output::Close { code: 4002, .. }]), "7 is missing");
+}
+
+#[test]
+fn the_same_number_twice_in_one_frame_is_stored_once() {
+    let (mut world, execution, _) = World::running();
+    assert_eq!(acks(&world.frame(&execution, json!([idle(1), idle(1), idle(2)]))), [2]);
+    assert_eq!(world.stored("kilocode").len(), 2);
+}
+
+#[test]
+fn a_numbered_event_is_kept_even_if_this_version_calls_it_volatile() {
+    let (mut world, execution, work) = World::running();
+    assert_eq!(acks(&world.frame(&execution, json!({"streamEventType": "from_the_future", "seq": 1}))), [1]);
+    world.evict();
+    let Output::AcceptIngest { commands, .. } = world.connect(&execution, &work).remove(0) else { panic!() };
+    assert_eq!(commands, [Command::Resume { last_seq: 1 }]);
 }

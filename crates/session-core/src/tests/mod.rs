@@ -1,5 +1,6 @@
 //! The rules of a session, driven as the shell drives them, on SQLite in memory.
 
+mod callbacks;
 mod deadlines;
 mod execution;
 mod ingest;
@@ -7,7 +8,6 @@ mod preparation;
 mod stream;
 
 use crate::Config;
-use crate::MIGRATIONS;
 use crate::Session;
 use crate::limits::Limits;
 use crate::message::Answer;
@@ -33,11 +33,13 @@ use protocol::sandbox::Progress;
 use protocol::sandbox::Resume;
 use protocol::sandbox::Step;
 use protocol::sandbox::Work;
+use protocol::trpc::Admits;
 use protocol::trpc::TrpcError;
 use protocol::trpc::parse_prepare_session;
 use protocol::trpc::parse_send_message;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 const SESSION: &str = "agent_01234567-89ab-cdef-0123-456789abcdef";
 const START: i64 = 1_800_000_000_000;
@@ -51,13 +53,23 @@ struct World {
     facts: Facts,
     alarm: Option<i64>,
     outputs: Vec<Output>,
+    /// The last effect that was performed under each key.
+    performed: BTreeMap<String, Effect>,
 }
 
 impl World {
     fn new() -> Self {
         let db = NativeDatabase::in_memory().unwrap();
-        database::migrate(&db, MIGRATIONS).unwrap();
-        Self { db, core: core(), seed: 0, now: START, facts: Facts::default(), alarm: None, outputs: vec![] }
+        Self {
+            db,
+            core: core(),
+            seed: 0,
+            now: START,
+            facts: Facts::default(),
+            alarm: None,
+            outputs: vec![],
+            performed: BTreeMap::new(),
+        }
     }
 
     /// The object is evicted: only the tables remain.
@@ -72,6 +84,11 @@ impl World {
         let mut entropy = Entropy::from_seed([self.seed; 32]);
         let Turn { outputs, alarm } = self.core.receive(&self.db, self.now, &self.facts, &mut entropy, input).unwrap();
         self.alarm = alarm;
+        for output in &outputs {
+            if let Output::Perform { key, effect } = output {
+                self.performed.insert(key.clone(), effect.clone());
+            }
+        }
         self.outputs.extend(outputs.clone());
         outputs
     }
@@ -96,7 +113,18 @@ impl World {
     /// The alarm fires when it is due, and the clock is then.
     fn alarm(&mut self) -> Vec<Output> {
         self.now = self.now.max(self.alarm.expect("an alarm is set"));
-        self.take(Input::Tick)
+        self.tick()
+    }
+
+    fn tick(&mut self) -> Vec<Output> {
+        let mut outputs = self.take(Input::Expire);
+        outputs.extend(self.take(Input::PayDebts));
+        outputs
+    }
+
+    fn outcome(&mut self, key: &str, outcome: Outcome) -> Vec<Output> {
+        let effect = Box::new(self.performed.get(key).expect("it was performed").clone());
+        self.take(Input::Outcome { key: key.into(), effect, outcome })
     }
 
     fn register(&mut self, fields: Value) -> ReplyTo {
@@ -107,12 +135,13 @@ impl World {
             session: SessionId::parse(SESSION).unwrap(),
             kilo_session: KiloSessionId::parse("ses_0123456789abABCDEFGHIJKLMN").unwrap(),
             sandbox: crate::sandbox_id(None, &UserId::parse("oauth/google:1").unwrap()).unwrap(),
-            input: parse_prepare_session(&input, false).unwrap(),
+            input: parse_prepare_session(&input, Admits { loopback: false, callback_url: crate::callback::check_url })
+                .unwrap(),
         })))
     }
 
     fn done(&mut self, key: &str) -> Vec<Output> {
-        self.take(Input::Outcome { key: key.into(), outcome: Outcome::Done })
+        self.outcome(key, Outcome::Done)
     }
 
     /// Lets the tick ask for work, and returns what it asked for.
@@ -144,7 +173,7 @@ impl World {
     fn running() -> (Self, ExecutionId, Work) {
         let mut world = World::new();
         world.register(json!({"autoInitiate": true}));
-        world.done("directory");
+        world.done("directory/add");
         let preparation = world.asked_work();
         world.finish_work(&preparation, 1);
         let start = world.asked_work();

@@ -5,7 +5,7 @@ fn the_answer_waits_for_the_directory_and_for_nothing_else() {
     let mut world = World::new();
     let reply = world.register(json!({"autoInitiate": true}));
     assert!(world.reply(reply).is_none());
-    world.done("directory");
+    world.done("directory/add");
     let Some(Ok(Answer::Prepared(prepared))) = world.reply(reply) else { panic!() };
     assert_eq!(prepared.cloud_agent_session_id, SESSION);
     assert_eq!(world.alarm, Some(world.now), "the preparation is owed to the alarm");
@@ -24,7 +24,7 @@ fn a_directory_that_refuses_undoes_the_registration() {
     let mut world = World::new();
     let reply = world.register(json!({"autoInitiate": true}));
     let refused = Outcome::Refused { code: "X".into(), message: "no".into() };
-    world.take(Input::Outcome { key: "directory".into(), outcome: refused });
+    world.outcome("directory/add", refused);
     assert!(world.reply(reply).unwrap().is_err());
     assert_eq!(world.view(), Value::Null);
     let owed: Vec<_> = world.alarm();
@@ -35,7 +35,7 @@ fn a_directory_that_refuses_undoes_the_registration() {
 fn ready_comes_after_the_start_succeeded_and_not_before() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let preparation = world.asked_work();
     assert_eq!((preparation.attempt, preparation.turn.is_none()), (1, true));
     let steps = world.report(&preparation, 1, Step::Cloning, None);
@@ -59,7 +59,7 @@ fn ready_comes_after_the_start_succeeded_and_not_before() {
 fn the_synchronous_path_answers_when_the_workspace_is_ready() {
     let mut world = World::new();
     let reply = world.register(json!({}));
-    world.done("directory");
+    world.done("directory/add");
     let work = world.asked_work();
     assert!(world.reply(reply).is_none());
     world.finish_work(&work, 1);
@@ -71,7 +71,7 @@ fn the_synchronous_path_answers_when_the_workspace_is_ready() {
 fn a_failed_preparation_leaves_a_tombstone_and_nothing_else() {
     let mut world = World::new();
     let reply = world.register(json!({}));
-    world.done("directory");
+    world.done("directory/add");
     let work = world.asked_work();
     let failed = world.fail_work(&work, 1);
     assert_eq!(broadcasts(&failed, "preparing"), [json!({"step": "failed", "message": "boom"})]);
@@ -82,7 +82,7 @@ fn a_failed_preparation_leaves_a_tombstone_and_nothing_else() {
     let owed = world.alarm();
     assert!(owed.iter().any(|o| matches!(o, Output::Perform { effect: Effect::DirectoryRemove { .. }, .. })));
     assert!(owed.iter().any(|o| matches!(o, Output::Perform { effect: Effect::Stop { .. }, .. })));
-    world.done("directory");
+    world.done("directory/remove");
     world.done("stop");
     assert_eq!(world.alarm, None);
 }
@@ -92,7 +92,7 @@ fn an_eviction_at_any_point_continues_the_preparation() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
     world.evict();
-    world.done("directory");
+    world.done("directory/add");
     world.evict();
     let first = world.asked_work();
     world.evict();
@@ -109,7 +109,7 @@ fn an_eviction_at_any_point_continues_the_preparation() {
 fn a_report_is_taken_once_and_only_with_its_token() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let work = world.asked_work();
     world.report(&work, 2, Step::Branch, None);
     for n in [1, 2] {
@@ -130,11 +130,11 @@ fn a_report_is_taken_once_and_only_with_its_token() {
 fn the_answer_to_the_asking_counts_as_a_report() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let work = world.asked_work();
     let outcome = Some(sandbox::Outcome::Done { branch: "b".into(), resume: Resume::Fresh });
     let progress = Progress { attempt: work.attempt, n: 7, step: Step::KiloServer, message: "m".into(), outcome };
-    world.take(Input::Outcome { key: "work".into(), outcome: Outcome::Progress(progress) });
+    world.outcome("work/1", Outcome::Progress(progress));
     assert!(world.view()["preparedAt"].is_i64());
 }
 
@@ -142,7 +142,7 @@ fn the_answer_to_the_asking_counts_as_a_report() {
 fn a_failed_start_leaves_the_session_prepared_and_free_to_be_initiated() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let work = world.asked_work();
     world.finish_work(&work, 1);
     let start = world.asked_work();
@@ -161,14 +161,14 @@ fn a_failed_start_leaves_the_session_prepared_and_free_to_be_initiated() {
 fn a_container_that_cannot_be_reached_is_asked_again_until_the_bound() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let begun = world.now;
     let mut asked = 0;
     while world.view() != Value::Null {
         if world.alarm().into_iter().find_map(work_of).is_some() {
             asked += 1;
             let failed = Outcome::Failed { code: "SANDBOX_CONNECT_FAILED".into(), message: "down".into() };
-            world.take(Input::Outcome { key: "work".into(), outcome: failed });
+            world.outcome("work/1", failed);
         }
     }
     assert_eq!(world.now - begun, Limits::default().work_ms);
@@ -201,4 +201,85 @@ fn deleting_leaves_no_row_and_no_alarm() {
     let again = world.call(Call::Delete);
     let Some(Ok(Answer::Deleted(deleted))) = world.reply(again) else { panic!() };
     assert_eq!(deleted.message.as_deref(), Some("Session not found or already deleted"));
+}
+
+#[test]
+fn a_late_answer_about_one_attempt_is_not_taken_for_another() {
+    let mut world = World::new();
+    world.register(json!({"autoInitiate": true}));
+    world.done("directory/add");
+    let preparation = world.asked_work();
+    world.finish_work(&preparation, 3);
+    let outcome = Some(sandbox::Outcome::Done { branch: "b".into(), resume: Resume::Fresh });
+    let late = Progress { attempt: 1, n: 3, step: Step::KiloServer, message: "m".into(), outcome };
+    world.outcome("work/1", Outcome::Progress(late));
+    world.outcome("work/1", Outcome::Refused { code: "JOB_CONFLICT".into(), message: "m".into() });
+    let start = world.asked_work();
+    assert!(start.turn.is_some(), "the prompt is still owed");
+    assert_eq!(world.view()["execution"]["status"], "pending");
+}
+
+#[test]
+fn a_container_that_began_anew_may_count_from_one_again() {
+    let mut world = World::new();
+    world.register(json!({"autoInitiate": true}));
+    world.done("directory/add");
+    let work = world.asked_work();
+    world.report(&work, 6, Step::SetupCommands, None);
+    world.finish_work(&work, 2);
+    assert!(world.view()["preparedAt"].is_i64());
+}
+
+#[test]
+fn whoever_waits_for_a_deleted_session_is_told() {
+    let mut world = World::new();
+    let waiting = world.register(json!({}));
+    world.call(Call::Delete);
+    assert_eq!(world.reply(waiting).unwrap().unwrap_err().message, "Session was deleted");
+    let mut world = World::new();
+    let waiting = world.register(json!({}));
+    world.done("directory/add");
+    world.asked_work();
+    world.call(Call::Delete);
+    assert_eq!(world.reply(waiting).unwrap().unwrap_err().message, "Session was deleted");
+    let added = world.take(Input::Outcome {
+        key: "directory/add".into(),
+        effect: Box::new(world.performed["directory/add"].clone()),
+        outcome: Outcome::Done,
+    });
+    assert!(added.is_empty());
+    let progress = Progress { attempt: 1, n: 0, step: Step::Cloning, message: "m".into(), outcome: None };
+    world.outcome("work/1", Outcome::Progress(progress));
+    let owed: Vec<_> = world.alarm().into_iter().filter(|o| matches!(o, Output::Perform { .. })).collect();
+    assert_eq!(owed.len(), 2, "the entry's removal, and the end of work that was taken up too late: {owed:?}");
+}
+
+#[test]
+fn asking_for_a_session_that_never_was_writes_nothing() {
+    let mut world = World::new();
+    for call in [Call::View, Call::Initiate, Call::Interrupt, Call::Delete] {
+        let reply = world.call(call);
+        assert!(world.reply(reply).is_some());
+    }
+    let execution = ExecutionId::parse("exc_01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap();
+    let open = IngestOpen { execution, generation: None, proof: Proof::Secret("x".into()) };
+    assert!(matches!(&world.take(Input::IngestOpen(open))[..], [Output::Refuse { status: 404, .. }]));
+    world.tick();
+    world.evict();
+    assert!(database::Database::query(&world.db, "SELECT name FROM sqlite_master", &[]).unwrap().is_empty());
+}
+
+#[test]
+fn failures_are_counted_from_one_again_after_a_good_answer() {
+    let mut world = World::new();
+    world.register(json!({"autoInitiate": true}));
+    world.done("directory/add");
+    world.asked_work();
+    for _ in 0..6 {
+        let progress = Progress { attempt: 1, n: 0, step: Step::Cloning, message: "m".into(), outcome: None };
+        world.outcome("work/1", Outcome::Progress(progress));
+        world.asked_work();
+    }
+    world.outcome("work/1", Outcome::Failed { code: "X".into(), message: "lost".into() });
+    assert_eq!(world.alarm, Some(world.now + 2_000));
 }

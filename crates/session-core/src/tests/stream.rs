@@ -71,7 +71,7 @@ fn connected_says_what_the_cloud_side_is_doing() {
     let mut world = World::new();
     assert_eq!(status(&world), Value::Null);
     world.register(json!({"autoInitiate": true}));
-    world.done("directory");
+    world.done("directory/add");
     let preparation = world.asked_work();
     world.report(&preparation, 1, Step::Cloning, None);
     assert_eq!(

@@ -127,6 +127,8 @@ enum Done {
     Condensed(JobId),
     Prompted(JobId, Result<(), String>),
     Replied,
+    /// Events for viewers, not for the turn.
+    Snapshot(JobId, Vec<String>),
     Status(JobId, Option<bool>),
 }
 
@@ -251,8 +253,13 @@ impl Driver {
                 }
                 self.job(job::Input::PromptFailed { job, message });
             }
+            Done::Snapshot(job, events) if self.is_running(job) => {
+                for event in events.iter().filter_map(|payload| AgentEvent::parse(payload).ok()) {
+                    self.link(ingest::Input::Agent(&event));
+                }
+            }
             Done::Status(job, Some(busy)) if self.is_running(job) => self.turn(turn::Input::Status { busy }),
-            Done::Replied | Done::Status(..) => {}
+            Done::Replied | Done::Snapshot(..) | Done::Status(..) => {}
         }
     }
 

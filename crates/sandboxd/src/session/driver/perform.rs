@@ -18,7 +18,6 @@ use crate::session::workspace;
 use protocol::ingest::Command as ObjectCommand;
 use sandbox_core::event::Event;
 use sandbox_core::ingest;
-use sandbox_core::ingest::GaveUp;
 use sandbox_core::job;
 use sandbox_core::job::JobEnd;
 use sandbox_core::job::JobId;
@@ -56,14 +55,8 @@ impl Driver {
                     run.after_turn.drain(..).for_each(|task| task.abort());
                 }
             }
-            job::Output::CloseIngest(id) => {
-                if self.is_running(id) {
-                    self.link(ingest::Input::Close);
-                }
-                if let Some(link) = self.run_of(id).and_then(|run| run.link.take()) {
-                    tokio::spawn(link.finish());
-                }
-            }
+            // `Ended` follows at once, and says whether it may be closed.
+            job::Output::CloseIngest(_) => {}
             job::Output::Duplicate => self.refuse_duplicate(),
             job::Output::Emit { job, event } => {
                 if self.is_running(job) {
@@ -72,8 +65,10 @@ impl Driver {
             }
             job::Output::Ended { job, end } => self.end(job, &end),
             job::Output::FinishIngest(id) => {
-                if self.is_running(id) {
-                    self.link(ingest::Input::Finish);
+                let paths = self.paths.clone();
+                if let Some(link) = self.run_of(id).and_then(|run| run.link.as_mut()) {
+                    let news = link.say_no_more(&paths);
+                    self.todo.extend(news.into_iter().map(Todo::News));
                 }
             }
             job::Output::Open(id) => self.open(id),
@@ -133,9 +128,19 @@ impl Driver {
         let Some(id) = self.run.as_ref().map(|run| run.id) else { return };
         match news {
             News::Command(ObjectCommand::Kill { .. }) => self.job(job::Input::Kill),
-            News::Command(command) => {
-                log::info("session", "command_ignored", json!({ "sessionId": self.session, "command": command }));
+            News::Command(ObjectCommand::RequestSnapshot) => {
+                self.call(id, move |client, _| async move {
+                    match client.snapshot().await {
+                        Ok(events) => Done::Snapshot(id, events),
+                        Err(error) => {
+                            log::warn("session", "snapshot_failed", json!({ "error": error.to_string() }));
+                            Done::Replied
+                        }
+                    }
+                });
             }
+            // The machine answers the others itself.
+            News::Command(_) => {}
             News::Drained => self.job(job::Input::IngestDrained(id)),
             News::GaveUp(why) => self.job(job::Input::IngestGaveUp { job: id, why }),
             News::Ready => self.job(job::Input::IngestReady(id)),
@@ -156,10 +161,9 @@ impl Driver {
             execution_id: run.plan.execution_id.clone(),
             url: run.plan.ingest_url.clone(),
             secret: run.plan.ingest_secret.clone(),
+            over: false,
         };
-        if let Err(error) = address.save(&paths) {
-            log::error("session", "address_not_saved", json!({ "error": error.to_string() }));
-        }
+        address.save_or_log(&paths);
         run.link = Some(Link::new(&limits, address, paths.spool(&run.plan.execution_id)));
         run.subscribe(&limits);
         self.link(ingest::Input::Open);
@@ -204,18 +208,25 @@ impl Driver {
             return;
         }
         let Some(mut run) = self.run.take() else { return };
-        let execution = &run.plan.execution_id;
+        let (paths, execution) = (self.paths.clone(), run.plan.execution_id.clone());
         let fields = json!({ "sessionId": self.session, "executionId": execution, "end": format!("{end:?}") });
         log::info("session", "turn_ended", fields);
-        match end {
-            JobEnd::Reported | JobEnd::NotStarted { .. } | JobEnd::Abandoned(GaveUp::Fenced { .. }) => {
-                Address::forget(&self.paths, execution);
-            }
-            // The next process on this disk tries again.
-            JobEnd::Abandoned(GaveUp::FinishTimeout | GaveUp::Unreachable) | JobEnd::Replaced => {}
-        }
         run.answer(Err(why_not_accepted(end)));
-        if let Some(link) = run.link.take() {
+        match end {
+            JobEnd::Reported | JobEnd::NotStarted { .. } => Address::settle(&paths, &execution, None),
+            JobEnd::Abandoned(why) => Address::settle(&paths, &execution, Some(*why)),
+            JobEnd::Replaced => {
+                // The new execution waits for nobody, and the old one's last events still have to arrive.
+                if let Some(link) = run.link.take() {
+                    tokio::spawn(async move {
+                        let undelivered = link.drain(Vec::new()).await;
+                        Address::settle(&paths, &execution, undelivered);
+                    });
+                }
+            }
+        }
+        if let Some(mut link) = run.link.take() {
+            link.receive(ingest::Input::Close);
             tokio::spawn(link.finish());
         }
     }

@@ -1,6 +1,7 @@
 //! One execution while it runs: its machines' surroundings.
 
 use super::Start;
+use crate::session::error::Cancel;
 use crate::session::error::WorkError;
 use crate::session::events::Events;
 use crate::session::git::Git;
@@ -82,6 +83,6 @@ pub(super) fn why_not_accepted(end: &JobEnd) -> WorkError {
         JobEnd::NotStarted { code: "CONNECTION_ERROR", message } => WorkError::Ingest(message.clone()),
         JobEnd::NotStarted { message, .. } => WorkError::Prompt(message.clone()),
         JobEnd::Abandoned(why) => WorkError::Ingest(why.reason().to_owned()),
-        JobEnd::Replaced | JobEnd::Reported => WorkError::Aborted("the turn was ended"),
+        JobEnd::Replaced | JobEnd::Reported => WorkError::Cancelled(Cancel::Aborted),
     }
 }

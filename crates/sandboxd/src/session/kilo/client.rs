@@ -6,6 +6,7 @@ use protocol::id::KiloSessionId;
 use protocol::sandbox::TurnPlan;
 use reqwest::Response;
 use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -84,11 +85,31 @@ impl Client {
         self.post(&format!("session/{}/summarize", self.session), Some(&body), limits::CONDENSE_TIMEOUT).await
     }
 
-    /// Whether the server says that the session is doing something. Idle sessions are not in its list.
+    /// Whether the server says that the session is doing something.
     pub async fn is_busy(&self) -> Result<bool, CallError> {
-        let call = self.http.get(format!("{}/session/status", self.base)).timeout(limits::AGENT_STATUS_TIMEOUT);
-        let statuses: Map<String, Value> = expect_success(call.send().await?).await?.json().await?;
-        Ok(statuses.contains_key(self.session.as_str()))
+        Ok(self.status().await?.is_some())
+    }
+
+    /// What a viewer that comes late has to know, as events: the session's status, and what waits for an answer.
+    pub async fn snapshot(&self) -> Result<Vec<String>, CallError> {
+        let status = self.status().await?.unwrap_or_else(|| json!({ "type": "idle" }));
+        let mut events = vec![event("session.status", json!({ "sessionID": self.session, "status": status }))];
+        for (path, name) in [("question", "question.asked"), ("permission", "permission.asked")] {
+            let waiting: Vec<Value> = self.ask(path).await?;
+            events.extend(waiting.into_iter().map(|properties| event(name, properties)));
+        }
+        Ok(events)
+    }
+
+    /// What the session is doing. Idle ones are not in the server's list.
+    async fn status(&self) -> Result<Option<Value>, CallError> {
+        let mut statuses: Map<String, Value> = self.ask("session/status").await?;
+        Ok(statuses.remove(self.session.as_str()))
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
+        let call = self.http.get(format!("{}/{path}", self.base)).timeout(limits::AGENT_STATUS_TIMEOUT);
+        Ok(expect_success(call.send().await?).await?.json().await?)
     }
 
     /// Allows what the agent asks for, from now on.
@@ -122,6 +143,11 @@ impl Client {
         }
         expect_success(call.send().await?).await.map(|_| ())
     }
+}
+
+/// An event in the form in which the server itself sends it.
+fn event(name: &str, properties: Value) -> String {
+    json!({ "type": name, "properties": properties }).to_string()
 }
 
 async fn expect_success(answer: Response) -> Result<Response, CallError> {

@@ -1,0 +1,190 @@
+//! Callbacks: who is told when an execution ended (spec/session.md 9, design 5).
+//!
+//! A callback is owed in the transaction that ends its execution, so each finished execution owes exactly one. It is tried five times; after the last
+//! try, or an answer that says no, the row stays as the dead letter, and `getSession` shows it.
+
+use crate::Step;
+use crate::message::CallbackPost;
+use crate::message::Effect;
+use crate::message::Outcome;
+use crate::store;
+use crate::store::ExecutionRow;
+use crate::store::SessionRow;
+use database::Database;
+use database::DatabaseError;
+use object_core::owed::Debt;
+use object_core::owed::Owed;
+use object_core::time::SECOND;
+use protocol::id::ExecutionId;
+use protocol::id::InvalidId;
+use protocol::trpc::CallbackView;
+use serde::Serialize;
+use serde_json::Value;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use url::Host;
+use url::Url;
+
+const KEY: &str = "callback/";
+/// Tries of one callback (spec/session.md 9).
+const ATTEMPTS_MAX: i64 = 5;
+
+/// What the receiver gets.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    session_id: &'a str,
+    cloud_agent_session_id: &'a str,
+    execution_id: &'a str,
+    status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen_branch: Option<&'a str>,
+    kilo_session_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_assistant_message_text: Option<String>,
+}
+
+/// Whether a callback may go to `text`: `https` and a public name. Checked at input, and again at delivery.
+///
+/// `loopback` admits `http://127.0.0.1` for development. The URL is parsed as the platform's `fetch` parses it, so that a host that is written in
+/// another way (`0x7f.1`, `[::ffff:127.0.0.1]`, `localhost.`) is seen for what it is.
+pub fn check_url(text: &str, loopback: bool) -> Result<(), InvalidId> {
+    let url = Url::parse(text).map_err(|_| InvalidId { message: "callbackTarget.url is not a URL" })?;
+    if loopback && url.scheme() == "http" && url.host() == Some(Host::Ipv4(Ipv4Addr::LOCALHOST)) {
+        return Ok(());
+    }
+    if url.scheme() != "https" {
+        return Err(InvalidId { message: "callbackTarget.url must start with https://" });
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(InvalidId { message: "callbackTarget.url must not hold credentials: use headers" });
+    }
+    let public = match url.host() {
+        Some(Host::Domain(name)) => is_public_name(name),
+        Some(Host::Ipv4(address)) => is_public_v4(address),
+        Some(Host::Ipv6(address)) => is_public_v6(address),
+        None => false,
+    };
+    if public { Ok(()) } else { Err(InvalidId { message: "callbackTarget.url must name a public host" }) }
+}
+
+fn is_public_name(name: &str) -> bool {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let last = name.rsplit('.').next().unwrap_or_default();
+    name.contains('.') && !matches!(last, "localhost" | "local" | "internal" | "localdomain" | "home" | "lan")
+}
+
+fn is_public_v4(address: Ipv4Addr) -> bool {
+    let [a, b, ..] = address.octets();
+    let shared = a == 100 && (64..128).contains(&b);
+    let benchmark = a == 198 && matches!(b, 18 | 19);
+    !(address.is_private()
+        || address.is_loopback()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_documentation()
+        || shared
+        || benchmark
+        || a == 0
+        || a >= 224)
+}
+
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    match address.to_ipv4() {
+        Some(mapped) => is_public_v4(mapped),
+        None => {
+            let [first, ..] = address.segments();
+            // Global unicast is 2000::/3; 2002::/16 and 64:ff9b::/96 embed addresses of the old kind.
+            (0x2000..0x4000).contains(&first) && first != 0x2002
+        }
+    }
+}
+
+impl Step<'_> {
+    /// Owes the callback of an execution that has just ended.
+    pub fn owe_callback(&mut self, session: &SessionRow, execution: &ExecutionRow) -> Result<(), DatabaseError> {
+        let Some(target) = &session.input.callback_target else { return Ok(()) };
+        let completed = execution.status == store::Status::Completed;
+        let text = if completed { last_assistant_text(self.db)? } else { None };
+        let payload = Payload {
+            session_id: session.id.as_str(),
+            cloud_agent_session_id: session.id.as_str(),
+            execution_id: execution.id.as_str(),
+            status: execution.status.as_str(),
+            error_message: execution.error.as_deref(),
+            last_seen_branch: session.branch.as_deref(),
+            kilo_session_id: session.kilo_session.as_str(),
+            last_assistant_message_text: text,
+        };
+        let body = serde_json::to_string(&payload).map_err(|error| DatabaseError::Sql(error.to_string()))?;
+        let post = CallbackPost { target: target.clone(), execution: execution.id.clone(), body };
+        self.owe(&format!("{KEY}{}", execution.id), &Effect::Callback(Box::new(post)))
+    }
+
+    /// What became of a try.
+    pub fn callback_outcome(&mut self, debt: &Debt<Effect>, outcome: Outcome) -> Result<(), DatabaseError> {
+        match outcome {
+            Outcome::Done | Outcome::Progress(_) => Owed::<Effect>::settle(self.db, &debt.key).map(drop),
+            Outcome::Failed { .. } if debt.attempt < ATTEMPTS_MAX => {
+                Owed::<Effect>::retry_at(self.db, &debt.key, self.now.saturating_add(pause_ms(debt.attempt)))
+            }
+            Outcome::Failed { message, .. } | Outcome::Refused { message, .. } => {
+                Owed::<Effect>::give_up(self.db, &debt.key, &message)
+            }
+        }
+    }
+}
+
+/// The pause after try number `attempt`: 60, 120, 240, 480 s.
+pub fn pause_ms(attempt: i64) -> i64 {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(8);
+    (60 * SECOND).saturating_mul(1_i64.checked_shl(doublings).unwrap_or(1))
+}
+
+/// The callbacks that are not delivered.
+pub fn undelivered(db: &dyn Database) -> Result<Vec<CallbackView>, DatabaseError> {
+    let rows = Owed::<Effect>::list(db, KEY)?;
+    let view = |debt: Debt<Effect>| CallbackView {
+        execution_id: debt
+            .key
+            .strip_prefix(KEY)
+            .and_then(|id| ExecutionId::parse(id).ok())
+            .map(String::from)
+            .unwrap_or_default(),
+        attempts: debt.attempt,
+        given_up: debt.dead,
+    };
+    Ok(rows.into_iter().map(view).collect())
+}
+
+/// The text of the agent's last message, from the log.
+fn last_assistant_text(db: &dyn Database) -> Result<Option<String>, DatabaseError> {
+    let messages =
+        db.query("SELECT data FROM entity WHERE key >= 'message/' AND key < 'message0' ORDER BY id DESC", &[])?;
+    for row in &messages {
+        let data: Value = serde_json::from_str(&row.get::<String>(0)?).unwrap_or_default();
+        let info = data.pointer("/properties/info").cloned().unwrap_or_default();
+        if info.get("role").and_then(Value::as_str) == Some("assistant") {
+            let id = info.get("id").and_then(Value::as_str).unwrap_or_default();
+            return text_of(db, id).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+fn text_of(db: &dyn Database, message: &str) -> Result<String, DatabaseError> {
+    let (from, to) = (format!("part/{message}/"), format!("part/{message}0"));
+    let rows =
+        db.query("SELECT data FROM entity WHERE key >= ? AND key < ? ORDER BY key", &[from.into(), to.into()])?;
+    let mut text = String::new();
+    for row in &rows {
+        let data: Value = serde_json::from_str(&row.get::<String>(0)?).unwrap_or_default();
+        let part = data.pointer("/properties/part").cloned().unwrap_or_default();
+        if part.get("type").and_then(Value::as_str) == Some("text") {
+            text.push_str(part.get("text").and_then(Value::as_str).unwrap_or_default());
+        }
+    }
+    Ok(text)
+}
