@@ -1,12 +1,13 @@
 /** The HTTP API as a front end uses it (spec/session.md 2). */
 
+import { Failure } from "./failure.mjs";
 import { userToken } from "./tokens.mjs";
 
 /** Every route answers without waiting for a container. */
 const TIMEOUT_MS = 30_000;
 
 /** An answer that is not a success, in the words of the server. */
-export class ApiError extends Error {
+export class ApiError extends Failure {
   name = "ApiError";
 
   /**

@@ -44,7 +44,7 @@ export async function command(load) {
 async function installPackages() {
   const lock = createHash("sha256").update(readFileSync(inRoot("package-lock.json"))).digest("hex");
   if (existsSync(STAMP) && readFileSync(STAMP, "utf8") === lock) return;
-  await step("Installing packages", "npm", ["ci", "--no-audit", "--no-fund"], {
+  await step("Installing packages", "npm", ["ci", "--fetch-retry-mintimeout=2000", "--fetch-retry-maxtimeout=10000"], {
     cwd: ROOT,
     hint: "Check that the npm registry can be reached, then try again.",
   });
@@ -58,11 +58,11 @@ function relaunch() {
   if (!existsSync(node)) {
     throw new Failure(`Node.js ${NODE_MAJOR_MIN} or later is needed, and there is no package of it for ${process.platform} ${process.arch}: install it.`);
   }
-  const child = spawn(node, process.argv.slice(1), { stdio: ["inherit", "inherit", "inherit", "ipc"] });
+  // In a session of its own, so that Ctrl-C comes to it once: from here.
+  const child = spawn(node, process.argv.slice(1), { detached: true, stdio: ["ignore", "inherit", "inherit", "ipc"] });
   for (const signal of ["SIGHUP", "SIGINT", "SIGTERM"]) {
     process.removeAllListeners(signal);
-    // The terminal sends SIGINT to both of us; whatever else comes is for the child.
-    process.on(signal, () => signal !== "SIGINT" && child.kill(signal));
+    process.on(signal, () => child.kill(signal));
   }
   return new Promise((resolve, reject) => {
     child.on("error", reject);

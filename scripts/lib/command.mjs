@@ -1,13 +1,18 @@
 /** Commands that run to their end: set-up steps, builds, git. */
 
 import { spawn, spawnSync } from "node:child_process";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 
 import { Failure } from "./failure.mjs";
+import { inRoot } from "./paths.mjs";
 import { Progress } from "./progress.mjs";
 import { isStopping, untilStopped } from "./shutdown.mjs";
 
 /** Of a failed command, this much output is shown. */
 const DETAIL_LINES = 40;
+/** Where the output of a failed step of the set-up is kept. */
+const FAILED_OUTPUT = inRoot(".holdfast", "logs", "set-up.log");
 /** Kept of its output, from the end. */
 const OUTPUT_CHARS_MAX = 4 * 1024 * 1024;
 
@@ -17,19 +22,24 @@ const OUTPUT_CHARS_MAX = 4 * 1024 * 1024;
  * @param {string} title what is being done, for a person: "Building the Worker"
  * @param {string} command
  * @param {string[]} args
- * @param {{cwd: string, env?: NodeJS.ProcessEnv, hint?: string}} options `hint`: what to do if it fails
+ * @param {{cwd: string, env?: NodeJS.ProcessEnv, hint?: string}} options `hint`: what to do if it fails, where the reason is known to lie
+ *   outside of the checkout; the output is then kept in a file, and not shown
  * @returns {Promise<string>} its output
  * @throws {Failure}
  */
-export async function step(title, command, args, { cwd, env = process.env, hint = "" }) {
+export async function step(title, command, args, { cwd, env = process.env, hint }) {
   const progress = new Progress(title);
   const { code, output } = await follow(command, args, { cwd, env, onLine: (line) => progress.line(line) });
   progress.end(code === 0);
   if (code === 0) return output;
-  const detail = output.trimEnd().split("\n").slice(-DETAIL_LINES).join("\n");
-  throw new Failure(`${title} failed: ${command} ${code === null ? "was stopped" : `ended with code ${code}`}.${hint && ` ${hint}`}`, {
-    detail: isStopping() ? "" : detail,
-  });
+  const how = code === null ? "was stopped" : `ended with code ${code}`;
+  if (hint === undefined) {
+    const detail = isStopping() ? "" : output.trimEnd().split("\n").slice(-DETAIL_LINES).join("\n");
+    throw new Failure(`${title} failed: ${command} ${how}.`, { detail });
+  }
+  mkdirSync(dirname(FAILED_OUTPUT), { recursive: true });
+  writeFileSync(FAILED_OUTPUT, output);
+  throw new Failure(`${title} failed: ${command} ${how} (${FAILED_OUTPUT}). ${hint}`);
 }
 
 /**

@@ -13,7 +13,14 @@ import { Failure } from "./failure.mjs";
 const SECRET_BYTES = 32;
 
 /** Random values, one each. */
-const RANDOM = ["NEXTAUTH_SECRET", "INTERNAL_API_SECRET", "GASTOWN_JWT_SECRET", "HOLDFAST_HOST_TOKEN", "HOLDFAST_MODEL_API_KEY"];
+const RANDOM = [
+  "NEXTAUTH_SECRET",
+  "INTERNAL_API_SECRET",
+  "GASTOWN_JWT_SECRET",
+  "CALLBACK_SIGNING_SECRET",
+  "HOLDFAST_HOST_TOKEN",
+  "HOLDFAST_MODEL_API_KEY",
+];
 /** Admits `file://` and loopback URLs. Written here only: production ignores it, and does not have this file. */
 const FIXED = { ALLOW_LOOPBACK: "1" };
 

@@ -94,7 +94,7 @@ export class Services {
 
   #spawnWorker() {
     const args = ["dev", "--ip", "127.0.0.1", "--port", `${this.port}`, "--persist-to", join(this.#folder, "state")];
-    args.push("--show-interactive-dev-session=false", "--log-level", "info");
+    args.push("--show-interactive-dev-session=false", "--log-level", "log");
     for (const file of this.#secretFiles()) args.push("--env-file", file);
     for (const [name, value] of Object.entries(this.#vars)) args.push("--var", `${name}:${value}`);
     return new Child({

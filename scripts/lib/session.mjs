@@ -13,6 +13,9 @@ const POLL_MS = 5_000;
 /** Between the end of an execution and the event that says so. */
 const EVENT_GRACE_MS = 10_000;
 
+/** How a session ends that nobody heard the end of: only a preparation that failed leaves nothing. */
+const GONE = { status: "failed", error: "the session is gone: its preparation failed" };
+
 /**
  * @typedef {object} Outcome
  * @property {string} sessionId
@@ -73,6 +76,7 @@ async function follow(api, sessionId, clock, show) {
       }
       if (frame.streamEventType === "autocommit_started") clock.phase("agent");
     }
+    return GONE;
   };
   try {
     return { ...(await Promise.race([watch(), poll(api, sessionId, turn, stop.signal)])), commit };
@@ -87,7 +91,7 @@ async function poll(api, sessionId, turn, signal) {
     await sleep(POLL_MS, undefined, { signal, ref: true }).catch(() => {});
     if (signal.aborted) return undefined;
     const session = await api.session(sessionId).catch(() => null); // the stream says when the server is gone
-    if (session === undefined) return later({ status: "failed", error: "the session is gone: its preparation failed" });
+    if (session === undefined) return later(GONE);
     const last = session?.lastExecution;
     if (last && !session.execution) return later({ status: last.status, error: last.error ?? undefined, branch: turn.branch });
   }

@@ -14,7 +14,7 @@ const BACKOFF_MS = { first: 1_000, max: 30_000 };
 const CONNECT_TIMEOUT_MS = 15_000;
 
 /**
- * Yields every event of a session, until the caller stops.
+ * Yields every event of a session, until the caller stops or the session is gone.
  *
  * @param {import("./api.mjs").Api} api
  * @param {string} sessionId
@@ -34,7 +34,7 @@ export async function* events(api, sessionId, signal) {
       }
       why = "it was closed";
     } catch (error) {
-      if (error.status === 403 || error.status === 404) throw error; // the session is gone, or not ours
+      if (error.status === 403 || error.status === 404) return; // the session is gone, or not ours
       why = error.message;
     }
     if (signal.aborted) return;

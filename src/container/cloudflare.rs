@@ -90,17 +90,20 @@ impl ContainerRuntime for Cloudflare {
         Ok(self.container()?.running())
     }
 
-    async fn fetch(&self, request: Request, path: &str, token: &str) -> worker::Result<Response> {
+    async fn fetch(
+        &self,
+        request: &Request,
+        body: Option<JsValue>,
+        path: &str,
+        token: &str,
+    ) -> worker::Result<Response> {
         let headers = Headers::new();
         for (name, value) in request.headers().entries() {
             headers.append(&name, &value)?;
         }
         headers.set("authorization", &format!("Bearer {token}"))?;
         let mut init = RequestInit::new();
-        init.with_method(request.method()).with_headers(headers);
-        if let Some(body) = request.inner().body() {
-            init.with_body(Some(body.into()));
-        }
+        init.with_method(request.method()).with_headers(headers).with_body(body);
         let request = Request::new_with_init(&format!("http://container{path}"), &init)?;
         self.container()?.get_tcp_port(CONTAINER_PORT)?.fetch_request(request).await
     }

@@ -14,6 +14,7 @@ use protocol::host::Start;
 use protocol::sandbox::CONTAINER_PORT;
 use protocol::sandbox::Secret;
 use std::collections::BTreeMap;
+use wasm_bindgen::JsValue;
 use worker::Error;
 use worker::Fetch;
 use worker::Headers;
@@ -100,7 +101,13 @@ impl ContainerRuntime for Local {
         }
     }
 
-    async fn fetch(&self, request: Request, path: &str, token: &str) -> worker::Result<Response> {
+    async fn fetch(
+        &self,
+        request: &Request,
+        body: Option<JsValue>,
+        path: &str,
+        token: &str,
+    ) -> worker::Result<Response> {
         let headers = Headers::new();
         for (name, value) in request.headers().entries() {
             headers.append(&name, &value)?;
@@ -108,10 +115,7 @@ impl ContainerRuntime for Local {
         headers.set("authorization", &format!("Bearer {token}"))?;
         headers.set(FORWARD_TOKEN_HEADER, &self.host.token)?;
         let mut init = RequestInit::new();
-        init.with_method(request.method()).with_headers(headers);
-        if let Some(body) = request.inner().body() {
-            init.with_body(Some(body.into()));
-        }
+        init.with_method(request.method()).with_headers(headers).with_body(body);
         let url = self.url(&format!("/ports/{CONTAINER_PORT}{path}"));
         Fetch::Request(Request::new_with_init(&url, &init)?).send().await
     }

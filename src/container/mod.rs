@@ -24,6 +24,7 @@ use crate::route::ContainerKind;
 use crate::sql::WorkerdDatabase;
 use futures_channel::oneshot;
 use futures_util::lock::Mutex;
+use js_sys::Uint8Array;
 use object_core::entropy::constant_time_eq;
 use object_core::lifecycle;
 use object_core::lifecycle::Input;
@@ -37,6 +38,7 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
+use wasm_bindgen::JsValue;
 use worker::Delay;
 use worker::DurableObject;
 use worker::Env;
@@ -189,13 +191,34 @@ impl Shell {
         }
         let url = request.url()?;
         let query = |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
-        let wake = query("wake").is_some();
-        let running = if wake { self.running(query("lease")).await? } else { self.known_running()? };
-        match running {
-            Some(running) => self.forward(request, &path, &running).await,
-            None if wake => error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again"),
-            None => error(410, "NOT_RUNNING", "The container does not run"),
+        match (query("wake").is_some(), query("lease")) {
+            (true, lease) => self.wake_and_forward(request, &path, lease).await,
+            (false, _) => match self.known_running()? {
+                Some(running) => match self.forward(&request, body_of(&request), &path, &running).await? {
+                    Some(answer) => Ok(answer),
+                    None => error(410, "NOT_RUNNING", "The container has ended"),
+                },
+                None => error(410, "NOT_RUNNING", "The container does not run"),
+            },
         }
+    }
+
+    /// A container that turns out to have ended is started anew, once: the body is kept for that.
+    async fn wake_and_forward(
+        self: &Rc<Self>,
+        mut request: Request,
+        path: &str,
+        lease: Option<String>,
+    ) -> worker::Result<Response> {
+        let body = request.bytes().await?;
+        for _ in 0..2 {
+            let Some(running) = self.running(lease.clone()).await? else { break };
+            let body = Uint8Array::from(body.as_slice());
+            if let Some(answer) = self.forward(&request, Some(body.into()), path, &running).await? {
+                return Ok(answer);
+            }
+        }
+        error(503, "SANDBOX_CONNECT_FAILED", "The container is not up yet: try again")
     }
 
     fn known_running(&self) -> worker::Result<Started> {
@@ -273,7 +296,7 @@ impl Shell {
         drop(verb);
         while self.is_current(instance)? {
             let request = Request::new("http://container/health", Method::Get)?;
-            let health = within(HEALTH_MS, self.runtime.fetch(request, "/health", token)).await;
+            let health = within(HEALTH_MS, self.runtime.fetch(&request, None, "/health", token)).await;
             if matches!(health, Some(Ok(answer)) if answer.status_code() == 200) {
                 return Ok(());
             }
@@ -291,17 +314,26 @@ impl Shell {
         let shell = Rc::clone(self);
         self.state.wait_until(async move {
             let turn = shell.verbs.lock().await;
-            let ended = match (shell.is_current(&instance), verb) {
-                (Ok(false), _) => Ok(()),
-                (Ok(true), Verb::Terminate) => shell.runtime.signal("SIGTERM").await,
-                (Ok(true), Verb::Destroy) => shell.runtime.destroy().await,
-                (Err(error), _) => Err(error),
-            };
+            let result = shell.end_current(&instance, verb).await;
             drop(turn);
-            if let Err(error) = ended {
-                log::error("container", &[("instance", &instance), ("error", &error.to_string())]);
+            match result {
+                Ok(true) => shell.report(&Input::Ended { instance }),
+                Ok(false) => {}
+                Err(error) => log::error("container", &[("instance", &instance), ("error", &error.to_string())]),
             }
         });
+    }
+
+    /// Whether it is already gone.
+    async fn end_current(&self, instance: &str, verb: Verb) -> worker::Result<bool> {
+        if !self.is_current(instance)? {
+            return Ok(false);
+        }
+        match verb {
+            Verb::Terminate => self.runtime.signal("SIGTERM").await?,
+            Verb::Destroy => self.runtime.destroy().await?,
+        }
+        Ok(!self.runtime.running().await?)
     }
 
     fn report(self: &Rc<Self>, input: &Input) {
@@ -310,19 +342,31 @@ impl Shell {
         }
     }
 
-    /// Forwards a request. If the container does not answer, the platform is asked whether it is still there.
-    async fn forward(self: &Rc<Self>, request: Request, path: &str, to: &Running) -> worker::Result<Response> {
-        let answer = within(FORWARD_MS, self.runtime.fetch(request, path, &to.token)).await;
+    /// Forwards a request. None: the container has ended.
+    async fn forward(
+        self: &Rc<Self>,
+        request: &Request,
+        body: Option<JsValue>,
+        path: &str,
+        to: &Running,
+    ) -> worker::Result<Option<Response>> {
+        let answer = within(FORWARD_MS, self.runtime.fetch(request, body, path, &to.token)).await;
         if let Some(Ok(response)) = answer
             && response.status_code() != 502
         {
-            return Ok(response);
+            return Ok(Some(response));
         }
-        if !self.runtime.running().await? {
-            self.turn(&Input::Ended { instance: to.instance.clone() })?;
+        if self.runtime.running().await? {
+            return error(503, "SANDBOX_CONNECT_FAILED", "The container did not answer: try again").map(Some);
         }
-        error(503, "SANDBOX_CONNECT_FAILED", "The container did not answer: try again")
+        self.turn(&Input::Ended { instance: to.instance.clone() })?;
+        Ok(None)
     }
+}
+
+/// The body as it is, to be passed on untouched.
+fn body_of(request: &Request) -> Option<JsValue> {
+    request.inner().body().map(Into::into)
 }
 
 fn error(status: u16, code: &str, message: &str) -> worker::Result<Response> {

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::container::cloudflare::Cloudflare;
 use crate::container::local::Local;
 use crate::route::ContainerKind;
+use wasm_bindgen::JsValue;
 use worker::Request;
 use worker::Response;
 use worker::State;
@@ -16,8 +17,14 @@ pub trait ContainerRuntime {
     async fn ended(&self) -> worker::Result<()>;
     /// Whether its first process lives.
     async fn running(&self) -> worker::Result<bool>;
-    /// Sends a request to its port.
-    async fn fetch(&self, request: Request, path: &str, token: &str) -> worker::Result<Response>;
+    /// Sends a request with this body to its port.
+    async fn fetch(
+        &self,
+        request: &Request,
+        body: Option<JsValue>,
+        path: &str,
+        token: &str,
+    ) -> worker::Result<Response>;
     /// Sends a signal to its first process.
     async fn signal(&self, name: &str) -> worker::Result<()>;
     /// Ends it now. Its disk is gone.
@@ -65,8 +72,14 @@ impl ContainerRuntime for Runtime {
         delegate!(self, running)
     }
 
-    async fn fetch(&self, request: Request, path: &str, token: &str) -> worker::Result<Response> {
-        delegate!(self, fetch, request, path, token)
+    async fn fetch(
+        &self,
+        request: &Request,
+        body: Option<JsValue>,
+        path: &str,
+        token: &str,
+    ) -> worker::Result<Response> {
+        delegate!(self, fetch, request, body, path, token)
     }
 
     async fn signal(&self, name: &str) -> worker::Result<()> {

@@ -132,8 +132,10 @@ impl DurableObject for CloudAgentSession {
         reason: String,
         _clean: bool,
     ) -> worker::Result<()> {
+        // The one event that comes before `Woke`, which would find the socket gone and not know why.
+        let closed = self.shell.closed(&socket, u16::try_from(code).unwrap_or(1006), reason);
         self.shell.wake()?;
-        self.shell.closed(&socket, u16::try_from(code).unwrap_or(1006), reason)
+        closed
     }
 
     async fn websocket_error(&self, socket: WebSocket, _error: worker::Error) -> worker::Result<()> {

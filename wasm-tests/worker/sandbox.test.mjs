@@ -31,6 +31,10 @@ async function life({ rows, alarm }) {
   return { states: states.map((row) => row.state), leases: leases.map((row) => row.holder), alarm: await alarm() };
 }
 
+const LATER = Date.now() + 3_600_000;
+/** A container as the object knows it: nothing runs. */
+const RUNNING = `INSERT INTO container (one, state, instance, token, since, used_at) VALUES (1, 'running', 'i2', 't', ${LATER}, ${LATER})`;
+
 const NOTHING = { states: [], leases: [], alarm: null };
 const STOPPED = { states: ["stopped"], leases: [], alarm: null };
 
@@ -57,7 +61,7 @@ test("a lease is given back by its holder alone, as often as it likes", async ()
   const sandbox = sandboxOf("usr-lease");
   expect((await sandbox.post("/lease/release/exc_1"))[0]).toBe(200);
   // As they are while their container starts.
-  await sandbox.rows("INSERT INTO lease (holder, expires_at) VALUES ('exc_1', 1e15), ('exc_2', 1e15)");
+  await sandbox.rows(`INSERT INTO lease (holder, expires_at) VALUES ('exc_1', ${LATER}), ('exc_2', ${LATER})`);
   for (let n = 0; n < 2; n += 1) {
     expect((await sandbox.post("/lease/release/exc_1"))[0]).toBe(200);
     expect((await life(sandbox)).leases).toEqual(["exc_2"]);
@@ -66,8 +70,7 @@ test("a lease is given back by its holder alone, as often as it likes", async ()
 
 test("the host's notice of an end needs the host's token, and counts for the instance that it names", async () => {
   const sandbox = sandboxOf("usr-exit");
-  const running = "INSERT INTO container (one, state, instance, token, since, used_at) VALUES (1, 'running', 'i2', 't', 1e15, 1e15)";
-  await sandbox.rows(running);
+  await sandbox.rows(RUNNING);
   const notice = async (instance, token) => {
     const headers = token ? { authorization: `Bearer ${token}` } : {};
     const response = await ask(`/internal/containers/sandbox/usr-exit/${instance}/exited`, { method: "POST", headers });
@@ -81,8 +84,9 @@ test("the host's notice of an end needs the host's token, and counts for the ins
   await eventually(() => life(sandbox), ({ states, alarm }) => states[0] === "stopped" && alarm === null);
 });
 
-test("a container that stops answering is not waited for", async () => {
+test("a container of which its host says nothing is not given up, and its caller is told to come again", async () => {
   const sandbox = sandboxOf("usr-mute");
-  await sandbox.rows("INSERT INTO container (one, state, instance, token, since, used_at) VALUES (1, 'running', 'i', 't', 1e15, 1e15)");
+  await sandbox.rows(RUNNING);
   expect(await sandbox.post(`/sessions/${SESSION}/job/abort`)).toEqual([503, "SANDBOX_CONNECT_FAILED"]);
+  expect((await life(sandbox)).states).toEqual(["running"]);
 });

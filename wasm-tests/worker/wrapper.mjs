@@ -56,7 +56,11 @@ class Session {
     this.user = user;
     this.headers = headers;
     this.id = id;
-    this.object = env.CLOUD_AGENT_SESSION.get(env.CLOUD_AGENT_SESSION.idFromName(`${user}:${id}`));
+  }
+
+  /** A new stub each time: one that has seen its object crash is broken. */
+  get object() {
+    return env.CLOUD_AGENT_SESSION.get(env.CLOUD_AGENT_SESSION.idFromName(`${this.user}:${this.id}`));
   }
 
   /** Ends the object's instance. Its tables and its sockets remain. */
@@ -85,7 +89,7 @@ class Session {
 
   /** The work that the session asks its container for. */
   async work() {
-    const [owed] = await this.rows("SELECT effect FROM owed WHERE key = 'work'");
+    const [owed] = await this.rows("SELECT effect FROM owed WHERE key LIKE 'work/%'");
     return JSON.parse(owed.effect).work.work;
   }
 

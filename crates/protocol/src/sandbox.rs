@@ -5,7 +5,7 @@
 //! | `GET /health` | – | 200 [`Health`] |
 //! | `POST /sessions/{session}/work` | [`Work`] | 202 [`Progress`]: where that attempt stands |
 //! | `GET /sessions/{session}/job/status` | – | 200 [`JobStatus`] |
-//! | `POST /sessions/{session}/job/abort` | – | 200 `{"status":"aborted"}` |
+//! | `POST /sessions/{session}/job/abort` | – | 200 `{"status":"aborted"}`; 404 if nothing of the session runs here |
 //! | `POST /sessions/{session}/stop` | – | 200 `{"status":"stopped"}`: ends the agent server, keeps the disk |
 //!
 //! Every call but `/health` carries `Authorization: Bearer <HOLDFAST_SANDBOX_TOKEN>`. Errors are [`ApiError`].

@@ -350,7 +350,7 @@ fn token(fields: &mut Fields, field: &str) -> Option<Secret> {
 }
 
 fn prompt(text: &str) -> Result<String, InvalidId> {
-    if text.is_empty() {
+    if text.trim().is_empty() {
         return Err(InvalidId { message: "Must not be empty" });
     }
     limited(text, 100_000)
@@ -448,6 +448,7 @@ mod tests {
     fn every_bad_field_is_named() {
         for (field, value) in [
             ("prompt", json!("")),
+            ("prompt", json!(" \n")),
             ("prompt", json!("x".repeat(100_001))),
             ("prompt", Value::Null),
             ("mode", json!("bad")),

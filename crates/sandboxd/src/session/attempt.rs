@@ -85,11 +85,17 @@ async fn prepare_and_start(
         // The object knows that it was stopped before the agent has come to rest.
         session.wait_until_free(limits::SETTLE_TIMEOUT).await.map_err(WorkError::Busy)?;
     }
-    steps.begin(Step::DiskCheck, "Checking disk space…").await;
+    // On a workspace that is there these take no time, and are not worth telling.
+    let cloned = workspace::is_cloned(paths);
+    if !cloned {
+        steps.begin(Step::DiskCheck, "Checking disk space…").await;
+    }
     workspace::check_disk(&config.root)?;
-    steps.begin(Step::WorkspaceSetup, "Setting up workspace…").await;
+    if !cloned {
+        steps.begin(Step::WorkspaceSetup, "Setting up workspace…").await;
+    }
     bench.own(paths)?;
-    if !workspace::is_cloned(paths) {
+    if !cloned {
         steps.begin(Step::Cloning, "Cloning repository…").await;
         workspace::clone(&git, paths, plan.shallow).await?;
         steps.begin(Step::Branch, "Setting up branch…").await;

@@ -158,9 +158,11 @@ async fn status(State(api): State<Arc<Api>>, Path(session): Path<String>) -> Res
 }
 
 async fn abort(State(api): State<Arc<Api>>, Path(session): Path<String>) -> Result<Json<Value>, Failure> {
-    if let Some(session) = api.sessions.get(&parse_id(&session)?) {
-        session.abort().await;
-    }
+    let Some(session) = api.sessions.get(&parse_id(&session)?) else {
+        let message = "Nothing of this session runs here".to_owned();
+        return Err(Failure { status: StatusCode::NOT_FOUND, code: "NOT_FOUND", message });
+    };
+    session.abort().await;
     Ok(Json(json!({ "status": "aborted" })))
 }
 
