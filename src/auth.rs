@@ -116,8 +116,19 @@ pub struct TicketClaims {
     pub exp: i64,
 }
 
+/// A valid stream ticket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    pub user: UserId,
+    pub session: SessionId,
+    /// Good for one connection.
+    pub nonce: String,
+    /// Milliseconds.
+    pub expires_at: i64,
+}
+
 /// Verifies a stream ticket. The error is the text of the 401.
-pub fn ticket(token: &str, secret: Option<&str>, now_ms: i64) -> Result<(UserId, SessionId), &'static str> {
+pub fn ticket(token: &str, secret: Option<&str>, now_ms: i64) -> Result<Ticket, &'static str> {
     let secret = secret.ok_or("Ticket validation failed")?;
     let claims: TicketClaims = verify(token, secret, now_ms).map_err(|error| match error {
         JwtError::Expired => "Ticket expired",
@@ -129,7 +140,10 @@ pub fn ticket(token: &str, secret: Option<&str>, now_ms: i64) -> Result<(UserId,
     }
     let user = UserId::parse(&claims.user_id).map_err(|_| "Invalid ticket: missing userId")?;
     let session = SessionId::parse(&claims.cloud_agent_session_id).map_err(|_| "Ticket validation failed")?;
-    Ok((user, session))
+    if claims.nonce.is_empty() || !claims.nonce.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+        return Err("Ticket validation failed");
+    }
+    Ok(Ticket { user, session, nonce: claims.nonce, expires_at: claims.exp.saturating_mul(SECOND) })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
  * real; nothing is skipped where they are missing: that is a failure.
  */
 
-import { mkdirSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 import { buildAll, buildWasm } from "../lib/build.mjs";
@@ -22,6 +22,7 @@ const DETAIL_LINES = 200;
  * @property {string} name
  * @property {string[]} command
  * @property {string} [cwd] relative to the checkout
+ * @property {number} minutesMax on two slow cores, with everything to compile; then it has hung
  * @property {RegExp} passed matches the lines that count, and captures the number
  * @property {RegExp} failed
  */
@@ -33,17 +34,20 @@ const nodeTest = (...files) => [process.execPath, "--test", "--test-reporter=spe
 const SUITES = [
   {
     name: "native",
+    minutesMax: 20,
     command: ["cargo", "test", "--locked", "--no-fail-fast"],
     passed: /^test result: .* (\d+) passed/gm,
     failed: /^test result: .* (\d+) failed/gm,
   },
   {
     name: "scripts",
+    minutesMax: 3,
     command: nodeTest("model-server/*.test.mjs", "scripts/**/*.test.mjs"),
     ...NODE_TEST,
   },
   {
     name: "wasm",
+    minutesMax: 8,
     command: [bin("vitest"), "run"],
     cwd: "wasm-tests",
     passed: /^\s*Tests .*?(\d+) passed/gm,
@@ -51,6 +55,7 @@ const SUITES = [
   },
   {
     name: "e2e",
+    minutesMax: 12,
     command: nodeTest("e2e/*.test.mjs"),
     ...NODE_TEST,
   },
@@ -85,17 +90,21 @@ function choose(names) {
  * @param {Suite} suite
  * @returns {Promise<{name: string, passed: number, failed: number, ms: number}>}
  */
-async function runSuite({ name, command, cwd = ".", passed, failed }) {
+async function runSuite({ name, command, cwd = ".", minutesMax, passed, failed }) {
   const started = Date.now();
   const progress = new Progress(`Testing ${name}`);
-  const { code, output } = await follow(command[0], command.slice(1), {
-    cwd: join(ROOT, cwd),
-    env: { ...process.env, CLOUDFLARE_CF_FETCH_ENABLED: "false", NO_COLOR: "1", WRANGLER_SEND_METRICS: "false" },
-    onLine: (line) => progress.line(line),
-  });
   const log = join(WORK, "logs", `test-${name}.log`);
   mkdirSync(join(WORK, "logs"), { recursive: true });
-  writeFileSync(log, output);
+  writeFileSync(log, "");
+  const { code, output } = await follow(command[0], command.slice(1), {
+    cwd: join(ROOT, cwd),
+    timeoutMs: minutesMax * 60_000,
+    env: { ...process.env, CLOUDFLARE_CF_FETCH_ENABLED: "false", NO_COLOR: "1", WRANGLER_SEND_METRICS: "false" },
+    onLine: (line) => {
+      progress.line(line);
+      appendFileSync(log, `${line}\n`);
+    },
+  });
 
   const result = { name, passed: count(output, passed), failed: count(output, failed), ms: Date.now() - started };
   // A suite that found nothing, or broke before it could count, has failed.
@@ -103,7 +112,8 @@ async function runSuite({ name, command, cwd = ".", passed, failed }) {
   progress.end(result.failed === 0);
   if (result.failed > 0) {
     console.log(output.trimEnd().split("\n").slice(-DETAIL_LINES).join("\n"));
-    console.log(`\n${name} failed; all of its output: ${log}\n`);
+    const why = code === null ? `was stopped after ${minutes(result.ms)} minutes` : "failed";
+    console.log(`\n${name} ${why}; all of its output: ${log}\n`);
   }
   return result;
 }

@@ -47,10 +47,10 @@ export async function step(title, command, args, { cwd, env = process.env, hint 
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{cwd: string, env?: NodeJS.ProcessEnv, onLine?: (line: string) => void}} options
- * @returns {Promise<{code: number | null, output: string}>} null: ended by a signal
+ * @param {{cwd: string, env?: NodeJS.ProcessEnv, onLine?: (line: string) => void, timeoutMs?: number}} options
+ * @returns {Promise<{code: number | null, output: string}>} null: ended by a signal, or by us after `timeoutMs`
  */
-export function follow(command, args, { cwd, env = process.env, onLine = () => {} }) {
+export function follow(command, args, { cwd, env = process.env, onLine = () => {}, timeoutMs }) {
   const child = spawn(command, args, { cwd, env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
   const kill = () => {
     try {
@@ -59,7 +59,12 @@ export function follow(command, args, { cwd, env = process.env, onLine = () => {
       // it has ended
     }
   };
-  const forget = untilStopped({ stop: async () => kill(), kill });
+  const timer = timeoutMs && setTimeout(kill, timeoutMs);
+  const unregister = untilStopped({ stop: async () => kill(), kill });
+  const forget = () => {
+    clearTimeout(timer);
+    unregister();
+  };
   return new Promise((resolve, reject) => {
     let output = "";
     let rest = "";

@@ -173,9 +173,11 @@ impl Shell {
                 Output::Perform { key, effect } => self.perform(key, effect),
                 Output::Reply { to, result } => self.waiting.answer(to, result),
                 Output::ToIngest { execution, command } => self.send_to_ingest(&execution, &command),
-                Output::AcceptIngest { .. } | Output::Answer(_) | Output::Close { .. } | Output::Refuse { .. } => {
-                    own.push(output);
-                }
+                Output::AcceptIngest { .. }
+                | Output::AcceptStream
+                | Output::Answer(_)
+                | Output::Close { .. }
+                | Output::Refuse { .. } => own.push(output),
             }
         }
         Ok(own)

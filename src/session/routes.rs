@@ -7,6 +7,7 @@ use crate::http::BodyError;
 use crate::object::ask;
 use crate::object::now_ms;
 use crate::session::CallResult;
+use crate::session::sockets::TICKET;
 use crate::session::sockets::USER_TOKEN;
 use protocol::id::SessionId;
 use protocol::id::UserId;
@@ -64,8 +65,12 @@ pub async fn stream(request: Request, env: &Env, config: &Config) -> worker::Res
     let Some(ticket) = query("ticket") else { return Response::error("Missing ticket", 401) };
     match auth::ticket(&ticket, config.nextauth_secret.as_deref(), now_ms()) {
         Err(message) => Response::error(message, 401),
-        Ok((_, owned)) if owned.as_str() != session => Response::error("Session mismatch", 403),
-        Ok((user, session)) => upgrade(&request, env, &user, &session, "/stream", forwarded(&request)?).await,
+        Ok(ticket) if ticket.session.as_str() != session => Response::error("Session mismatch", 403),
+        Ok(ticket) => {
+            let headers = forwarded(&request)?;
+            headers.set(TICKET, &format!("{} {}", ticket.nonce, ticket.expires_at))?;
+            upgrade(&request, env, &ticket.user, &ticket.session, "/stream", headers).await
+        }
     }
 }
 

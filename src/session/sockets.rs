@@ -39,6 +39,9 @@ const STREAM: &str = "stream";
 /// Set by the Worker on an ingest request whose bearer was a valid token of the session's user.
 pub const USER_TOKEN: &str = "x-holdfast-user-token";
 
+/// Set by the Worker on a stream request: the ticket's nonce and, in milliseconds, its end.
+pub const TICKET: &str = "x-holdfast-ticket";
+
 /// Close code for a viewer that has replayed as much as one connection may: resume with `fromId`.
 const CLOSE_RESUME: u16 = 1013;
 
@@ -119,11 +122,18 @@ impl Shell {
         let Some(Ok(session)) = session.map(SessionId::parse) else {
             return Response::error("Missing cloudAgentSessionId", 400);
         };
-        if !self.core.borrow().exists(&self.db).map_err(failed)? {
-            return Response::error("Session not found", 404);
-        }
         if !origin_allowed(request, &self.config) {
             return Response::error("Origin not allowed", 403);
+        }
+        let ticket = request.headers().get(TICKET)?;
+        let Some((nonce, Ok(expires_at))) =
+            ticket.as_deref().and_then(|ticket| ticket.split_once(' ')).map(|(nonce, at)| (nonce, at.parse()))
+        else {
+            return Response::error("Missing ticket", 401);
+        };
+        let answer = self.turn(Input::StreamOpen { nonce: nonce.to_owned(), expires_at })?;
+        if let Some(Output::Refuse { status, message }) = answer.into_iter().next() {
+            return Response::error(message, status);
         }
         let pair = WebSocketPair::new()?;
         self.state.accept_websocket_with_tags(&pair.server, &[STREAM]);

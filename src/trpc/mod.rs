@@ -112,13 +112,14 @@ async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Con
             Err(issues) => Ok(Err(invalid(issues))),
             Ok(initiate) => routes::call(env, &user, &initiate.session, &Call::Initiate, WORK_CALL_MS).await,
         },
+        Procedure::UpdateSession => match trpc::parse_update_session(&input, admits) {
+            Err(issues) => Ok(Err(invalid(issues))),
+            Ok(update) => routes::call(env, &user, &update.session, &Call::Update(update.changes), CALL_MS).await,
+        },
         Procedure::GetSession => simple(env, &user, &input, "cloudAgentSessionId", &Call::View).await,
         Procedure::InterruptSession => simple(env, &user, &input, "sessionId", &Call::Interrupt).await,
         Procedure::DeleteSession => simple(env, &user, &input, "sessionId", &Call::Delete).await,
-        Procedure::AnswerQuestion
-        | Procedure::GetWrapperLogs
-        | Procedure::RejectQuestion
-        | Procedure::UpdateSession => {
+        Procedure::AnswerQuestion | Procedure::GetWrapperLogs | Procedure::RejectQuestion => {
             Ok(Err(TrpcError::new(Code::NotImplemented, format!("{} is not implemented yet", procedure.name()))))
         }
     }

@@ -1,6 +1,6 @@
 // Deadlines of a session through the built Worker: one alarm, the nearest of them, in an object that is evicted or killed in between.
 
-import { abortAllDurableObjects, runDurableObjectAlarm } from "cloudflare:test";
+import { abortAllDurableObjects } from "cloudflare:test";
 import { afterEach, expect, test, vi } from "vitest";
 
 import { eventually } from "./socket.mjs";
@@ -26,16 +26,9 @@ async function expectAlarmIn(session, ms) {
   await session.evict();
 }
 
-/**
- * Nothing wakes the session any more, once what it owes is settled. An eviction may have cut a try short: then the next one, to which the alarm
- * leads, succeeds.
- */
+/** Nothing wakes the session any more, once what it owes its container is settled. */
 async function expectRest(session) {
-  const due = await session.alarm();
-  if (due !== null) {
-    vi.setSystemTime(Math.max(due, Date.now()));
-    await runDurableObjectAlarm(session.object);
-  }
+  await session.ring();
   await eventually(() => session.alarm(), (at) => at === null);
   expect(await session.rows("SELECT key FROM owed")).toEqual([]);
 }

@@ -57,15 +57,18 @@ pub fn deadline(execution: &ExecutionRow, limits: &Limits) -> Option<(i64, Expir
 }
 
 impl Step<'_> {
-    /// The nearest deadline of the active execution.
-    pub fn execution_deadline(&self) -> Result<Option<i64>, DatabaseError> {
-        Ok(store::active_execution(self.db)?.and_then(|row| deadline(&row, &self.config.limits)).map(|(at, _)| at))
+    /// The nearest deadline of the active execution, or of a session that has none.
+    pub fn state_deadline(&self) -> Result<Option<i64>, DatabaseError> {
+        match store::active_execution(self.db)? {
+            Some(row) => Ok(deadline(&row, &self.config.limits).map(|(at, _)| at)),
+            None => self.rest_deadline(),
+        }
     }
 
     /// Ends what is over its time. Work first: its failure ends the execution that it starts.
     pub fn expire(&mut self) -> Result<(), DatabaseError> {
         self.expire_work()?;
-        let Some(row) = store::active_execution(self.db)? else { return Ok(()) };
+        let Some(row) = store::active_execution(self.db)? else { return self.expire_rest() };
         let Some((_, expiry)) = deadline(&row, &self.config.limits).filter(|(at, _)| *at <= self.now) else {
             return Ok(());
         };

@@ -15,6 +15,7 @@
 //! | `deadline` | the table of deadlines that the alarm follows |
 //! | `view` | `getSession` |
 //! | `store` | the rows |
+//! | `rest` | a session without work: idle stop, retention, end of life |
 //! | [`limits`] | every number |
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -25,6 +26,7 @@ mod ingest;
 pub mod limits;
 pub mod message;
 mod register;
+mod rest;
 mod store;
 pub mod stream;
 #[cfg(test)]
@@ -120,11 +122,12 @@ fn absent(input: Input) -> Vec<Output> {
             let result = match call {
                 Call::Delete => Ok(register::already_deleted()),
                 Call::Interrupt => Ok(execution::interrupted(false, "Session not found", false)),
-                Call::Initiate | Call::Register(_) | Call::Send(_) | Call::View => Err(not_found()),
+                Call::Initiate | Call::Register(_) | Call::Send(_) | Call::Update(_) | Call::View => Err(not_found()),
             };
             vec![Output::Reply { to: reply, result }]
         }
         Input::Progress { reply, .. } => vec![Output::Reply { to: reply, result: Err(not_found()) }],
+        Input::StreamOpen { .. } => vec![Output::Refuse { status: 404, message: "Session not found".into() }],
         Input::IngestOpen(_) => vec![Output::Refuse { status: 404, message: "Execution not found".into() }],
         Input::Expire
         | Input::IngestClosed { .. }
@@ -155,6 +158,7 @@ impl Step<'_> {
                 Call::Interrupt => self.interrupt(reply),
                 Call::Register(registration) => self.register(reply, *registration),
                 Call::Send(message) => self.send_message(reply, *message),
+                Call::Update(changes) => self.update(reply, changes),
                 Call::View => self.view(reply),
             },
             Input::IngestClosed { execution, code, reason } => self.ingest_closed(&execution, code, &reason),
@@ -164,6 +168,7 @@ impl Step<'_> {
             Input::Progress { reply, token, progress } => self.progress(reply, &token, &progress),
             Input::Expire => self.expire(),
             Input::PayDebts => self.pay_debts(),
+            Input::StreamOpen { nonce, expires_at } => self.stream_open(&nonce, expires_at),
             Input::Woke => self.woke(),
         }
     }
@@ -179,6 +184,6 @@ impl Step<'_> {
     }
 
     fn next_deadline(&self) -> Result<Option<i64>, DatabaseError> {
-        Ok(nearest([Owed::<Effect>::next_retry(self.db)?, self.execution_deadline()?, self.work_deadline()?]))
+        Ok(nearest([Owed::<Effect>::next_retry(self.db)?, self.state_deadline()?, self.work_deadline()?]))
     }
 }

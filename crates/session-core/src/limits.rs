@@ -2,6 +2,7 @@
 
 use crate::callback;
 use crate::message::Effect;
+use object_core::time::DAY;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
 use serde::Deserialize;
@@ -39,6 +40,12 @@ pub struct Limits {
     pub replay_round_bytes: i64,
     /// What one connection replays, before the client has to resume (design 3).
     pub replay_connection_bytes: i64,
+    /// Without an execution, until the session's agent server is stopped (spec/session.md 10.1, `KILO_SERVER_IDLE_TIMEOUT_MS`).
+    pub idle_stop_ms: i64,
+    /// Without any activity, until the session is deleted (spec/session.md 4.1, 3).
+    pub session_life_ms: i64,
+    /// How long an event is kept (spec/session.md 4.1, 7).
+    pub event_life_ms: i64,
     /// Heartbeats younger than this are healthy (spec/session.md 2.9).
     pub healthy_ms: i64,
     /// A run without a heartbeat yet is healthy for this long (spec/session.md 2.9).
@@ -62,6 +69,9 @@ impl Default for Limits {
             ingest_drain_ms: 10 * MINUTE,
             replay_round_bytes: 1 << 20,
             replay_connection_bytes: 32 << 20,
+            idle_stop_ms: 15 * MINUTE,
+            session_life_ms: 90 * DAY,
+            event_life_ms: 90 * DAY,
             healthy_ms: MINUTE,
             startup_grace_ms: 2 * MINUTE,
         }

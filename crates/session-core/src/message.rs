@@ -12,6 +12,7 @@ use protocol::sandbox::Progress;
 use protocol::sandbox::Work;
 use protocol::trpc::Ack;
 use protocol::trpc::CallbackTarget;
+use protocol::trpc::Change;
 use protocol::trpc::Interrupted;
 use protocol::trpc::PrepareSession;
 use protocol::trpc::Prepared;
@@ -47,6 +48,8 @@ pub enum Input {
     Progress { reply: ReplyTo, token: String, progress: Progress },
     /// The alarm, first: what is over its time ends.
     Expire,
+    /// A viewer shows a ticket, which is good for one connection.
+    StreamOpen { nonce: String, expires_at: i64 },
     /// The first input after construction.
     Woke,
 }
@@ -60,6 +63,7 @@ pub enum Call {
     Interrupt,
     Register(Box<Registration>),
     Send(Box<SendMessage>),
+    Update(Vec<Change>),
     View,
 }
 
@@ -78,17 +82,17 @@ pub struct Registration {
 #[serde(untagged)]
 pub enum Answer {
     Ack(Ack),
-    Deleted(Deleted),
     Interrupted(Interrupted),
     Prepared(Prepared),
+    Success(Success),
     View(Box<SessionView>),
     /// To [`Input::Progress`].
     Noted {},
 }
 
-/// `deleteSession`.
+/// `deleteSession` and `updateSession`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Deleted {
+pub struct Success {
     pub success: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -117,6 +121,8 @@ pub enum Proof {
 pub enum Output {
     /// Accept the ingest socket of the handshake that is being answered, close the others of its execution, and send these.
     AcceptIngest { execution: ExecutionId, commands: Vec<Command> },
+    /// Accept the viewer whose handshake is being answered.
+    AcceptStream,
     /// Send to the socket whose frame is being answered.
     Answer(Command),
     /// Send to every viewer whose filter matches.

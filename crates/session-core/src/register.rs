@@ -5,11 +5,11 @@
 
 use crate::Step;
 use crate::message::Answer;
-use crate::message::Deleted;
 use crate::message::Effect;
 use crate::message::Outcome;
 use crate::message::Output;
 use crate::message::Registration;
+use crate::message::Success;
 use crate::store;
 use crate::store::SessionRow;
 use database::DatabaseError;
@@ -17,6 +17,7 @@ use object_core::ReplyTo;
 use object_core::directory::Entry;
 use object_core::owed::Owed;
 use object_core::time::iso8601;
+use protocol::trpc::Change;
 use protocol::trpc::Code;
 use protocol::trpc::Prepared;
 use protocol::trpc::TrpcError;
@@ -26,7 +27,7 @@ const LIST: &str = "directory/add";
 /// The key under which its removal is owed.
 const UNLIST: &str = "directory/remove";
 /// The key under which the end of the agent server is owed.
-const STOP: &str = "stop";
+pub const STOP: &str = "stop";
 
 impl Step<'_> {
     pub fn reply(&mut self, to: ReplyTo, result: Result<Answer, TrpcError>) {
@@ -56,6 +57,8 @@ impl Step<'_> {
             initiated_at: None,
             branch: None,
             active: None,
+            stopped_after: None,
+            pruned_at: self.now,
         };
         store::save_session(self.db, &row)?;
         let entry = Entry {
@@ -152,13 +155,38 @@ impl Step<'_> {
         let answer = match store::session(self.db)? {
             Some(session) => {
                 self.forget_session(&session)?;
-                Answer::Deleted(Deleted { success: true, message: None })
+                Answer::Success(Success { success: true, message: None })
             }
             None => already_deleted(),
         };
         store::wipe(self.db)?;
         self.log.forget();
         self.reply(reply, Ok(answer));
+        Ok(())
+    }
+
+    pub fn update(&mut self, reply: ReplyTo, changes: Vec<Change>) -> Result<(), DatabaseError> {
+        let only_callback =
+            !changes.is_empty() && changes.iter().all(|change| matches!(change, Change::CallbackTarget(_)));
+        let refusal = |code, message: &str| Err(TrpcError::new(code, message));
+        let result = match store::session(self.db)? {
+            None => refusal(Code::NotFound, "Session not found"),
+            Some(session) if session.prepared_at.is_none() => {
+                refusal(Code::BadRequest, "Session has not been prepared")
+            }
+            Some(session) if session.initiated_at.is_some() && !only_callback => {
+                refusal(Code::BadRequest, "Session has already been initiated")
+            }
+            Some(mut session) => {
+                for change in changes {
+                    change.apply(&mut session.input);
+                }
+                session.changed_at = self.now;
+                store::save_session(self.db, &session)?;
+                Ok(Answer::Success(Success { success: true, message: None }))
+            }
+        };
+        self.reply(reply, result);
         Ok(())
     }
 
@@ -181,7 +209,7 @@ impl Step<'_> {
 
 /// The answer to `deleteSession` where there is nothing to delete.
 pub fn already_deleted() -> Answer {
-    Answer::Deleted(Deleted { success: true, message: Some("Session not found or already deleted".to_owned()) })
+    Answer::Success(Success { success: true, message: Some("Session not found or already deleted".to_owned()) })
 }
 
 /// The answer to `prepareSession`.

@@ -25,7 +25,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE TABLE session (
             one INTEGER PRIMARY KEY CHECK (one = 1), id TEXT NOT NULL, active TEXT, user TEXT NOT NULL, kilo_session TEXT NOT NULL,
             sandbox TEXT NOT NULL, created_at INTEGER NOT NULL, changed_at INTEGER NOT NULL, prepared_at INTEGER, initiated_at INTEGER,
-            branch TEXT, input TEXT NOT NULL
+            branch TEXT, stopped_after TEXT, pruned_at INTEGER NOT NULL, input TEXT NOT NULL
         )",
         "CREATE TABLE execution (
             number INTEGER PRIMARY KEY, id TEXT NOT NULL, status TEXT NOT NULL, generation INTEGER NOT NULL, ingest_hash TEXT NOT NULL,
@@ -36,6 +36,7 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
             attempt INTEGER PRIMARY KEY, execution TEXT, source TEXT NOT NULL, since INTEGER NOT NULL, token_hash TEXT NOT NULL, n INTEGER NOT NULL,
             step TEXT, message TEXT, ended INTEGER NOT NULL
         )",
+        "CREATE TABLE ticket (nonce TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE TABLE tombstone (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL, message TEXT NOT NULL)",
     ],
 }];
@@ -54,6 +55,10 @@ pub struct SessionRow {
     pub initiated_at: Option<i64>,
     pub branch: Option<String>,
     pub active: Option<ExecutionId>,
+    /// The execution after which the agent server was stopped: it is not stopped twice, nor looked at.
+    pub stopped_after: Option<ExecutionId>,
+    /// When events were last deleted for their age.
+    pub pruned_at: i64,
 }
 
 impl SessionRow {
@@ -150,7 +155,8 @@ pub fn exists(db: &dyn Database) -> Result<bool, DatabaseError> {
 
 pub fn session(db: &dyn Database) -> Result<Option<SessionRow>, DatabaseError> {
     let rows = db.query(
-        "SELECT user, id, kilo_session, sandbox, input, created_at, changed_at, prepared_at, initiated_at, branch, active FROM session",
+        "SELECT user, id, kilo_session, sandbox, input, created_at, changed_at, prepared_at, initiated_at, branch, active,
+            stopped_after, pruned_at FROM session",
         &[],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -166,6 +172,8 @@ pub fn session(db: &dyn Database) -> Result<Option<SessionRow>, DatabaseError> {
         initiated_at: row.get(8)?,
         branch: row.get(9)?,
         active: optional_id(row, 10)?,
+        stopped_after: optional_id(row, 11)?,
+        pruned_at: row.get(12)?,
     }))
 }
 
@@ -188,8 +196,9 @@ pub fn save_session(db: &dyn Database, row: &SessionRow) -> Result<(), DatabaseE
     execute(
         db,
         "INSERT OR REPLACE INTO session
-            (one, user, id, kilo_session, sandbox, input, created_at, changed_at, prepared_at, initiated_at, branch, active)
-         VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (one, user, id, kilo_session, sandbox, input, created_at, changed_at, prepared_at, initiated_at, branch, active,
+             stopped_after, pruned_at)
+         VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
             row.user.as_str().into(),
             row.id.as_str().into(),
@@ -202,6 +211,8 @@ pub fn save_session(db: &dyn Database, row: &SessionRow) -> Result<(), DatabaseE
             row.initiated_at.into(),
             row.branch.clone().into(),
             row.active.as_ref().map(ExecutionId::as_str).into(),
+            row.stopped_after.as_ref().map(ExecutionId::as_str).into(),
+            row.pruned_at.into(),
         ],
     )
 }
@@ -272,7 +283,7 @@ pub fn tombstone(db: &dyn Database) -> Result<Option<String>, DatabaseError> {
 
 /// Deletes everything but what is still owed.
 pub fn wipe(db: &dyn Database) -> Result<(), DatabaseError> {
-    ["session", "execution", "work", "log", "entity", "tombstone"]
+    ["session", "execution", "work", "log", "entity", "ticket", "tombstone"]
         .iter()
         .try_for_each(|table| execute(db, &format!("DELETE FROM {table}"), &[]))
 }

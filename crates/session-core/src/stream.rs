@@ -8,6 +8,7 @@ use crate::store;
 use crate::store::Status;
 use database::Database;
 use database::DatabaseError;
+use database::execute;
 use object_core::event_log::NewEvent;
 use object_core::event_log::replay_round;
 use object_core::time::iso8601;
@@ -185,6 +186,19 @@ fn frame(
 }
 
 impl Step<'_> {
+    /// A ticket is good for one connection. It is remembered for as long as it would be valid.
+    pub fn stream_open(&mut self, nonce: &str, expires_at: i64) -> Result<(), DatabaseError> {
+        execute(self.db, "DELETE FROM ticket WHERE expires_at <= ?", &[self.now.into()])?;
+        let sql = "INSERT INTO ticket (nonce, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1";
+        let first = !self.db.query(sql, &[nonce.into(), expires_at.into()])?.is_empty();
+        self.outputs.push(if first {
+            Output::AcceptStream
+        } else {
+            Output::Refuse { status: 401, message: "Ticket already used".into() }
+        });
+        Ok(())
+    }
+
     /// Sends one event to the viewers. `data` is JSON text and is not rebuilt.
     pub fn broadcast(
         &mut self,

@@ -106,7 +106,7 @@ impl Mode {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, InvalidId> {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidId> {
         serde_json::from_value(Value::String(text.to_owned())).map_err(|_| InvalidId {
             message: "Expected one of plan, code, build, orchestrator, architect, ask, custom",
         })
@@ -169,7 +169,7 @@ pub fn parse_prepare_session(input: &Value, admits: Admits) -> Result<PrepareSes
     let parsed = PrepareSession {
         variant: fields.parsed("variant", variant),
         env_vars: env_vars(&mut fields),
-        setup_commands: fields.texts("setupCommands", 20, 500),
+        setup_commands: setup_commands(&mut fields),
         mcp_servers: mcp_servers(&mut fields),
         upstream_branch: fields.parsed("upstreamBranch", BranchName::parse),
         auto_commit: fields.flag("autoCommit").unwrap_or(false),
@@ -277,7 +277,11 @@ fn git_source(fields: &mut Fields, allow_loopback: bool) -> Option<GitSource> {
     }
 }
 
-fn env_vars(fields: &mut Fields) -> BTreeMap<String, Secret> {
+pub(super) fn setup_commands(fields: &mut Fields) -> Vec<String> {
+    fields.texts("setupCommands", 20, 500)
+}
+
+pub(super) fn env_vars(fields: &mut Fields) -> BTreeMap<String, Secret> {
     let Some(value) = fields.value("envVars") else { return BTreeMap::new() };
     let parsed: Option<BTreeMap<String, Secret>> = value.as_object().and_then(|map| {
         map.iter().map(|(key, value)| Some((key.clone(), Secret(value.as_str()?.to_owned())))).collect()
@@ -305,7 +309,7 @@ fn env_vars(fields: &mut Fields) -> BTreeMap<String, Secret> {
     BTreeMap::new()
 }
 
-fn callback_target(fields: &mut Fields, admits: Admits) -> Option<CallbackTarget> {
+pub(super) fn callback_target(fields: &mut Fields, admits: Admits) -> Option<CallbackTarget> {
     let value = fields.value("callbackTarget")?;
     let Ok(target) = serde_json::from_value::<CallbackTarget>(value.clone()) else {
         fields.issue("callbackTarget", "Expected {url, headers?}, with headers as an object of strings");
@@ -327,7 +331,7 @@ fn callback_target(fields: &mut Fields, admits: Admits) -> Option<CallbackTarget
     Some(target)
 }
 
-fn mcp_servers(fields: &mut Fields) -> Option<Value> {
+pub(super) fn mcp_servers(fields: &mut Fields) -> Option<Value> {
     let value = fields.value("mcpServers")?;
     let valid = value.as_object().is_some_and(|servers| {
         servers.len() <= 20 && servers.iter().all(|(key, server)| key.len() <= 100 && server.is_object())
@@ -339,14 +343,17 @@ fn mcp_servers(fields: &mut Fields) -> Option<Value> {
 }
 
 fn token(fields: &mut Fields, field: &str) -> Option<Secret> {
-    let rule = |text: &str| match text {
+    fields.parsed(field, secret)
+}
+
+pub(super) fn secret(text: &str) -> Result<Secret, InvalidId> {
+    match text {
         "" => Err(InvalidId { message: "Must not be empty" }),
         _ if text.len() > 4096 || text.chars().any(char::is_control) => {
             Err(InvalidId { message: "Must be at most 4096 characters, without control characters" })
         }
         _ => Ok(Secret(text.to_owned())),
-    };
-    fields.parsed(field, rule)
+    }
 }
 
 fn prompt(text: &str) -> Result<String, InvalidId> {
@@ -356,7 +363,7 @@ fn prompt(text: &str) -> Result<String, InvalidId> {
     limited(text, 100_000)
 }
 
-fn limited(text: &str, chars: usize) -> Result<String, InvalidId> {
+pub(super) fn limited(text: &str, chars: usize) -> Result<String, InvalidId> {
     if text.chars().count() <= chars {
         Ok(text.to_owned())
     } else {
@@ -370,13 +377,13 @@ fn limited(text: &str, chars: usize) -> Result<String, InvalidId> {
     }
 }
 
-fn model(text: &str) -> Result<String, InvalidId> {
+pub(super) fn model(text: &str) -> Result<String, InvalidId> {
     let valid = (1..=255).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':'));
     if valid { Ok(text.to_owned()) } else { Err(InvalidId { message: "Expected 1 to 255 of a-z A-Z 0-9 . _ - / :" }) }
 }
 
-fn variant(text: &str) -> Result<String, InvalidId> {
+pub(super) fn variant(text: &str) -> Result<String, InvalidId> {
     let valid = (1..=50).contains(&text.len()) && text.chars().all(|c| c.is_ascii_alphabetic());
     if valid { Ok(text.to_owned()) } else { Err(InvalidId { message: "Expected 1 to 50 letters" }) }
 }

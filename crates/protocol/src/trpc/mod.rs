@@ -6,6 +6,7 @@
 mod fields;
 mod input;
 mod output;
+mod update;
 
 pub use fields::Issue;
 pub use input::Admits;
@@ -29,6 +30,9 @@ pub use output::ExecutionView;
 pub use output::Interrupted;
 pub use output::Prepared;
 pub use output::SessionView;
+pub use update::Change;
+pub use update::UpdateSession;
+pub use update::parse_update_session;
 
 use serde::Deserialize;
 use serde::Serialize;

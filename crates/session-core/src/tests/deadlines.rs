@@ -134,12 +134,57 @@ fn an_answered_question_resumes_the_hung_deadline() {
 }
 
 #[test]
-fn a_session_at_rest_has_no_alarm() {
+fn a_session_at_rest_stops_its_agent_server_once_and_then_sleeps_for_90_days() {
     let (mut world, execution, _) = World::running();
+    let last_heartbeat = world.view()["execution"]["lastHeartbeat"].as_i64().unwrap();
     world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
     world.alarm();
     world.done(&format!("release/{execution}"));
-    assert_eq!(world.alarm, None);
+    assert_eq!(world.alarm, Some(last_heartbeat + 15 * MINUTE));
+    let stops = |outputs: Vec<Output>| {
+        outputs.iter().filter(|o| matches!(o, Output::Perform { effect: Effect::Stop { .. }, .. })).count()
+    };
+    assert_eq!(stops(world.alarm()), 1);
+    world.done("stop");
+    let ended = world.view()["timestamp"].as_i64().unwrap();
+    assert_eq!(world.alarm, Some(ended + 90 * 24 * 60 * MINUTE), "stopped once, and nothing is looked at");
+    assert_eq!(stops(world.tick()), 0);
+    world.alarm();
+    assert_eq!(world.view(), Value::Null, "after 90 days without activity it is gone");
+}
+
+#[test]
+fn a_session_that_never_ran_is_not_stopped() {
+    let mut world = World::new();
+    world.register(json!({}));
+    world.done("directory/add");
+    let work = world.asked_work();
+    world.finish_work(&work, 1);
+    assert_eq!(world.alarm, Some(START + 90 * 24 * 60 * MINUTE));
+}
+
+#[test]
+fn events_are_kept_for_90_days() {
+    let (mut world, execution, _) = World::running();
+    for _ in 0..2 {
+        world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "session.idle"}}));
+    }
+    world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    world.alarm();
+    world.done(&format!("release/{execution}"));
+    // A turn every 80 days keeps the session, not its old events.
+    for _ in 0..2 {
+        world.pass(80 * 24 * 60 * MINUTE);
+        world.tick();
+        world.send("more");
+        let work = world.asked_work();
+        let next = work.turn.clone().unwrap().execution_id;
+        world.connect(&next, &work);
+        world.finish_work(&work, 1);
+        world.frame(&next, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    }
+    assert!(world.stored("kilocode").is_empty());
+    assert_eq!(world.stored("complete").len(), 2);
 }
 
 #[test]

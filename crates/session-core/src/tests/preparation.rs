@@ -1,4 +1,5 @@
 use super::*;
+use protocol::trpc::Change;
 
 #[test]
 fn the_answer_waits_for_the_directory_and_for_nothing_else() {
@@ -187,19 +188,19 @@ fn no_secret_is_shown() {
 fn deleting_leaves_no_row_and_no_alarm() {
     let (mut world, ..) = World::running();
     let reply = world.call(Call::Delete);
-    assert!(matches!(world.reply(reply), Some(Ok(Answer::Deleted(_)))));
+    assert!(matches!(world.reply(reply), Some(Ok(Answer::Success(_)))));
     for output in world.alarm() {
         if let Output::Perform { key, .. } = output {
             world.done(&key);
         }
     }
     assert_eq!(world.alarm, None);
-    for table in ["session", "execution", "work", "log", "entity", "owed", "tombstone"] {
+    for table in ["session", "execution", "work", "log", "entity", "owed", "ticket", "tombstone"] {
         let rows = database::Database::query(&world.db, &format!("SELECT 1 FROM {table}"), &[]).unwrap();
         assert!(rows.is_empty(), "{table}");
     }
     let again = world.call(Call::Delete);
-    let Some(Ok(Answer::Deleted(deleted))) = world.reply(again) else { panic!() };
+    let Some(Ok(Answer::Success(deleted))) = world.reply(again) else { panic!() };
     assert_eq!(deleted.message.as_deref(), Some("Session not found or already deleted"));
 }
 
@@ -257,7 +258,7 @@ fn whoever_waits_for_a_deleted_session_is_told() {
 #[test]
 fn asking_for_a_session_that_never_was_writes_nothing() {
     let mut world = World::new();
-    for call in [Call::View, Call::Initiate, Call::Interrupt, Call::Delete] {
+    for call in [Call::View, Call::Update(vec![]), Call::Initiate, Call::Interrupt, Call::Delete] {
         let reply = world.call(call);
         assert!(world.reply(reply).is_some());
     }
@@ -282,4 +283,26 @@ fn failures_are_counted_from_one_again_after_a_good_answer() {
     }
     world.outcome("work/1", Outcome::Failed { code: "X".into(), message: "lost".into() });
     assert_eq!(world.alarm, Some(world.now + 2_000));
+}
+
+#[test]
+fn a_session_is_updated_between_preparation_and_initiation_only() {
+    let mut world = World::new();
+    let update = |world: &mut World, changes: Vec<Change>| {
+        let reply = world.call(Call::Update(changes));
+        world.reply(reply).unwrap().map_err(|error| error.message)
+    };
+    let model = || vec![Change::Model("other".into())];
+    world.register(json!({"variant": "high"}));
+    assert_eq!(update(&mut world, model()).unwrap_err(), "Session has not been prepared");
+    world.done("directory/add");
+    let work = world.asked_work();
+    world.finish_work(&work, 1);
+    update(&mut world, vec![Change::Model("other".into()), Change::Variant(None)]).unwrap();
+    let view = world.view();
+    assert_eq!((&view["model"], &view["variant"]), (&json!("other"), &Value::Null));
+    world.call(Call::Initiate);
+    assert_eq!(update(&mut world, model()).unwrap_err(), "Session has already been initiated");
+    assert!(update(&mut world, vec![Change::CallbackTarget(None)]).is_ok());
+    assert_eq!(world.asked_work().turn.unwrap().model, "other");
 }

@@ -95,3 +95,20 @@ fn a_wrapper_that_comes_back_within_the_grace_is_announced() {
     let outputs = world.connect(&execution, &work);
     assert_eq!(broadcasts(&outputs, "wrapper_reconnected").len(), 1);
 }
+
+#[test]
+fn a_ticket_is_good_for_one_connection() {
+    let (mut world, ..) = World::running();
+    let open = |world: &mut World, nonce: &str| {
+        let expires_at = world.now + 60_000;
+        world.take(Input::StreamOpen { nonce: nonce.into(), expires_at }).remove(0)
+    };
+    assert_eq!(open(&mut world, "a"), Output::AcceptStream);
+    world.evict();
+    assert_eq!(open(&mut world, "a"), Output::Refuse { status: 401, message: "Ticket already used".into() });
+    assert_eq!(open(&mut world, "b"), Output::AcceptStream);
+    world.pass(61_000);
+    open(&mut world, "c");
+    let kept = database::Database::query(&world.db, "SELECT nonce FROM ticket", &[]).unwrap();
+    assert_eq!(kept.len(), 1, "expired ones are forgotten");
+}
