@@ -2,7 +2,7 @@
 
 use crate::object::now_ms;
 use futures_util::StreamExt;
-use object_core::time::iso8601;
+use protocol::time::iso8601;
 use serde::Serialize;
 use worker::Request;
 use worker::Response;

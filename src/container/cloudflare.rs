@@ -4,6 +4,7 @@
 
 use crate::container::runtime::ContainerRuntime;
 use crate::container::runtime::TOKEN;
+use crate::container::runtime::readdressed;
 use crate::route::ContainerKind;
 use js_sys::Array;
 use js_sys::Object;
@@ -14,9 +15,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use worker::Container;
 use worker::Error;
-use worker::Headers;
 use worker::Request;
-use worker::RequestInit;
 use worker::Response;
 
 #[wasm_bindgen]
@@ -97,14 +96,7 @@ impl ContainerRuntime for Cloudflare {
         path: &str,
         token: &str,
     ) -> worker::Result<Response> {
-        let headers = Headers::new();
-        for (name, value) in request.headers().entries() {
-            headers.append(&name, &value)?;
-        }
-        headers.set("authorization", &format!("Bearer {token}"))?;
-        let mut init = RequestInit::new();
-        init.with_method(request.method()).with_headers(headers).with_body(body);
-        let request = Request::new_with_init(&format!("http://container{path}"), &init)?;
+        let request = readdressed(request, body, &format!("http://container{path}"), token)?;
         self.container()?.get_tcp_port(CONTAINER_PORT)?.fetch_request(request).await
     }
 

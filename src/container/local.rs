@@ -3,6 +3,7 @@
 use crate::config::Host;
 use crate::container::runtime::ContainerRuntime;
 use crate::container::runtime::TOKEN;
+use crate::container::runtime::readdressed;
 use crate::object::within;
 use crate::route::ContainerKind;
 use protocol::host::Container;
@@ -17,7 +18,6 @@ use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
 use worker::Error;
 use worker::Fetch;
-use worker::Headers;
 use worker::Method;
 use worker::Request;
 use worker::RequestInit;
@@ -108,16 +108,10 @@ impl ContainerRuntime for Local {
         path: &str,
         token: &str,
     ) -> worker::Result<Response> {
-        let headers = Headers::new();
-        for (name, value) in request.headers().entries() {
-            headers.append(&name, &value)?;
-        }
-        headers.set("authorization", &format!("Bearer {token}"))?;
-        headers.set(FORWARD_TOKEN_HEADER, &self.host.token)?;
-        let mut init = RequestInit::new();
-        init.with_method(request.method()).with_headers(headers).with_body(body);
         let url = self.url(&format!("/ports/{CONTAINER_PORT}{path}"));
-        Fetch::Request(Request::new_with_init(&url, &init)?).send().await
+        let mut request = readdressed(request, body, &url, token)?;
+        request.headers_mut()?.set(FORWARD_TOKEN_HEADER, &self.host.token)?;
+        Fetch::Request(request).send().await
     }
 
     async fn signal(&self, name: &str) -> worker::Result<()> {

@@ -5,7 +5,9 @@ use crate::container::cloudflare::Cloudflare;
 use crate::container::local::Local;
 use crate::route::ContainerKind;
 use wasm_bindgen::JsValue;
+use worker::Headers;
 use worker::Request;
+use worker::RequestInit;
 use worker::Response;
 use worker::State;
 
@@ -106,4 +108,16 @@ pub const TOKEN: &str = "HOLDFAST_SANDBOX_TOKEN";
 fn environment(config: &Config) -> Vec<(&'static str, String)> {
     let loopback = config.allow_loopback.then(|| ("ALLOW_LOOPBACK", "1".to_owned()));
     config.model.iter().cloned().chain(loopback).collect()
+}
+
+/// A request with everything of `request` but its body and its bearer, which are given.
+pub fn readdressed(request: &Request, body: Option<JsValue>, url: &str, token: &str) -> worker::Result<Request> {
+    let headers = Headers::new();
+    for (name, value) in request.headers().entries() {
+        headers.append(&name, &value)?;
+    }
+    headers.set("authorization", &format!("Bearer {token}"))?;
+    let mut init = RequestInit::new();
+    init.with_method(request.method()).with_headers(headers).with_body(body);
+    Request::new_with_init(url, &init)
 }

@@ -5,6 +5,12 @@ import { bindings } from "./bindings.mjs";
 
 export default defineConfig({
   plugins: [cloudflareTest({ wrangler: { configPath: "../../wrangler.toml" }, miniflare: { bindings } })],
-  // A panic in wasm shows as a request that is never answered.
-  test: { name: "worker", include: ["*.test.mjs"], testTimeout: 20_000, disableConsoleIntercept: true },
+  test: {
+    name: "worker",
+    include: ["*.test.mjs"],
+    // A panic in wasm shows as a request that is never answered.
+    testTimeout: 20_000,
+    // The runner would wait for ever for what an object logs while a file ends.
+    disableConsoleIntercept: true,
+  },
 });

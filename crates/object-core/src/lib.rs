@@ -3,7 +3,7 @@
 //! | Module | What it owns |
 //! | --- | --- |
 //! | [`entropy`] | randomness as an argument: ids, nonces, secrets |
-//! | [`time`] | instants as milliseconds, and their ISO 8601 form |
+//! | [`time`] | durations |
 //! | [`owed`] | effects that must happen: a row until they did |
 //! | [`event_log`] | the two hot tables of events, ids that never repeat, replay |
 //! | [`lifecycle`] | a container: wanted, starting, running, stopping; who leases it |

@@ -8,6 +8,7 @@
 //! | [`stream`] | session object and viewers, over the stream WebSocket |
 //! | [`sandbox`] | session object and `sandboxd session`, over HTTP |
 //! | [`host`] | container objects and `sandboxd host`, over HTTP |
+//! | [`time`] | everyone: instants as text |
 //! | [`trpc`] | front ends and the Worker |
 //! | [`town`] | `sandboxd town` and the town object |
 //!
@@ -20,5 +21,6 @@ pub mod id;
 pub mod ingest;
 pub mod sandbox;
 pub mod stream;
+pub mod time;
 pub mod town;
 pub mod trpc;

@@ -38,4 +38,3 @@ pub mod turn;
 mod cut;
 #[cfg(test)]
 mod fixtures;
-mod time;

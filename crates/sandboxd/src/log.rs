@@ -1,9 +1,8 @@
 //! The log: one JSON object per line on stderr, with ids, without secrets.
 
+use crate::clock::now_ms;
 use serde_json::Value;
 use std::io::Write;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 
 /// What went as it should.
 pub fn info(role: &str, event: &str, fields: Value) {
@@ -26,14 +25,8 @@ fn write(level: &str, role: &str, event: &str, fields: Value) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
-/// Milliseconds since 1970.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// `fields` is an object; its members come after the fixed ones and cannot replace them.
-fn line(level: &str, role: &str, event: &str, time_ms: u64, fields: Value) -> Value {
+fn line(level: &str, role: &str, event: &str, time_ms: i64, fields: Value) -> Value {
     let mut line = serde_json::Map::new();
     line.insert("time".to_owned(), time_ms.into());
     line.insert("level".to_owned(), level.into());

@@ -13,6 +13,7 @@
 
 mod args;
 mod bearer;
+mod clock;
 mod host;
 mod init;
 mod log;

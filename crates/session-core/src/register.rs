@@ -16,7 +16,7 @@ use database::DatabaseError;
 use object_core::ReplyTo;
 use object_core::directory::Entry;
 use object_core::owed::Owed;
-use object_core::time::iso8601;
+use protocol::time::iso8601;
 use protocol::trpc::Change;
 use protocol::trpc::Code;
 use protocol::trpc::Prepared;

@@ -7,8 +7,8 @@ use database::Database;
 use database::DatabaseError;
 use database::execute;
 use object_core::entropy::Entropy;
-use object_core::time::iso8601;
 use protocol::id::InstanceId;
+use protocol::time::iso8601;
 use protocol::town::Eviction;
 
 pub(crate) const TABLE: &str = "CREATE TABLE town_events (

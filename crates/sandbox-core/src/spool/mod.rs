@@ -13,8 +13,8 @@ mod tests;
 
 use crate::event::Event;
 use crate::limits::Limits;
-use crate::time::iso8601;
 use protocol::ingest::IngestEvent;
+use protocol::time::iso8601;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::mem;

@@ -11,6 +11,7 @@ use super::socket::Outgoing;
 use super::socket::Socket;
 use super::socket::What;
 use super::spool_file::SpoolFile;
+use crate::clock::now_ms;
 use crate::log;
 use protocol::id::ExecutionId;
 use protocol::ingest::Command;
@@ -32,8 +33,6 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 use tokio::sync::mpsc;
 
 /// How to reach the object of one execution.
@@ -245,10 +244,4 @@ impl Link {
             let _ = socket.outgoing.send(outgoing);
         }
     }
-}
-
-/// Milliseconds since 1970.
-pub fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

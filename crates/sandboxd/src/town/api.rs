@@ -18,6 +18,7 @@ use axum::routing::get;
 use axum::routing::patch;
 use axum::routing::post;
 use axum::routing::put;
+use protocol::time::iso8601;
 use protocol::town::DRAIN_NONCE_HEADER;
 use protocol::town::TOWN_ID_HEADER;
 use protocol::town::TownHealth;
@@ -76,7 +77,7 @@ async fn health(State(town): State<Arc<Town>>, headers: HeaderMap) -> Json<TownH
         uptime: u64::try_from(town.started.elapsed().as_millis()).unwrap_or(u64::MAX),
         container_instance_id: town.home.instance().clone(),
         draining: town.home.is_draining(),
-        started_at: humantime::format_rfc3339_millis(town.started_at).to_string(),
+        started_at: iso8601(town.started_at_ms),
     })
 }
 

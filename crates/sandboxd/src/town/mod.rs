@@ -9,6 +9,7 @@ mod config;
 mod home;
 mod limits;
 
+use crate::clock::now_ms;
 use crate::log;
 use config::Config;
 use home::Home;
@@ -21,7 +22,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
-use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
@@ -54,7 +54,7 @@ struct Town {
     /// The agents that start or run. Whoever runs agents is its sender; nobody does yet.
     agents: watch::Receiver<Vec<RunningAgent>>,
     started: Instant,
-    started_at: SystemTime,
+    started_at_ms: i64,
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -67,7 +67,7 @@ pub async fn run() -> Result<(), TownRoleError> {
     let instance = InstanceId::parse(&Uuid::new_v4().to_string())?;
     let home = Arc::new(Home::new(config, instance)?);
     let (_nobody, agents) = watch::channel(Vec::new());
-    let (started, started_at) = (Instant::now(), SystemTime::now());
+    let (started, started_at_ms) = (Instant::now(), now_ms());
     let heartbeat = tokio::spawn(home.clone().keep_beating(agents.clone()));
 
     log::info(
@@ -75,7 +75,7 @@ pub async fn run() -> Result<(), TownRoleError> {
         "ready",
         json!({ "town": id.as_str(), "instance": home.instance(), "listen": listener.local_addr()? }),
     );
-    let town = Arc::new(Town { id, sandbox_token, home: home.clone(), agents, started, started_at });
+    let town = Arc::new(Town { id, sandbox_token, home: home.clone(), agents, started, started_at_ms });
     let evicted = async {
         terminated.recv().await;
         // Nobody waits for a second SIGTERM: the eviction is reported once.

@@ -7,6 +7,7 @@
 mod perform;
 mod run;
 
+use crate::clock::now_ms;
 use crate::log;
 use crate::session::error::WorkError;
 use crate::session::events;
@@ -17,7 +18,6 @@ use crate::session::kilo::server::Gone;
 use crate::session::limits;
 use crate::session::link::Link;
 use crate::session::link::News;
-use crate::session::link::now_ms;
 use crate::session::paths::SessionPaths;
 use crate::session::prompted;
 use crate::session::socket;

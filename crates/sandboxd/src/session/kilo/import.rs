@@ -1,6 +1,7 @@
 //! Puts an agent session under the id that was promised before any container existed into the agent's storage.
 
 use super::environment::Environment;
+use crate::clock::now_ms;
 use crate::session::command;
 use crate::session::error::WorkError;
 use crate::session::limits;
@@ -11,8 +12,6 @@ use serde_json::Value;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
 use tokio::process::Command;
 
 /// Whether the agent's storage in this home holds `session` already.
@@ -63,8 +62,7 @@ async fn import(
 
 /// The smallest session that `kilo import` takes; it fills in project and directory itself.
 fn empty_session(session: &KiloSessionId) -> Value {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+    let now_ms = now_ms();
     json!({
         "info": {
             "id": session,
