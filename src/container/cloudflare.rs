@@ -81,8 +81,8 @@ impl ContainerRuntime for Cloudflare {
         Ok(())
     }
 
-    async fn ended(&self) -> worker::Result<()> {
-        self.container()?.wait_for_exit().await
+    async fn ended(&self) -> worker::Result<bool> {
+        self.container()?.wait_for_exit().await.map(|()| true)
     }
 
     async fn running(&self) -> worker::Result<bool> {

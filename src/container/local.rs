@@ -89,8 +89,8 @@ impl ContainerRuntime for Local {
     }
 
     /// The host calls `on_exit`.
-    async fn ended(&self) -> worker::Result<()> {
-        std::future::pending().await
+    async fn ended(&self) -> worker::Result<bool> {
+        Ok(false)
     }
 
     async fn running(&self) -> worker::Result<bool> {

@@ -275,7 +275,7 @@ impl Shell {
                 log::info("container_start", &[("instance", &instance)]);
                 shell.report(&Input::Started { instance: instance.clone() });
                 // Where the platform says so here, and not by a call: as long as this object lives.
-                if shell.runtime.ended().await.is_ok() {
+                if let Ok(true) = shell.runtime.ended().await {
                     shell.report(&Input::Ended { instance });
                 }
                 return;

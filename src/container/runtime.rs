@@ -15,8 +15,8 @@ use worker::State;
 pub trait ContainerRuntime {
     /// Starts it on a fresh disk, ending what runs already. Its calls need `token` from then on.
     async fn start(&self, instance: &str, token: &str) -> worker::Result<()>;
-    /// Returns when it has ended; never, where the platform calls instead.
-    async fn ended(&self) -> worker::Result<()>;
+    /// Waits until it has ended, and says true; false at once, where the platform calls instead.
+    async fn ended(&self) -> worker::Result<bool>;
     /// Whether its first process lives.
     async fn running(&self) -> worker::Result<bool>;
     /// Sends a request with this body to its port.
@@ -66,7 +66,7 @@ impl ContainerRuntime for Runtime {
         delegate!(self, start, instance, token)
     }
 
-    async fn ended(&self) -> worker::Result<()> {
+    async fn ended(&self) -> worker::Result<bool> {
         delegate!(self, ended)
     }
 
