@@ -146,7 +146,7 @@ async fn a_turn_ends_with_a_pushed_commit_and_complete() {
     worker.watch(2);
     stage.call("POST", "work", Some(&follow_up)).await;
     let reports = worker.outcome(2).await;
-    assert_eq!(steps(&reports), ["disk_check", "workspace_setup", "ready"]);
+    assert_eq!(steps(&reports), ["ready"]);
     assert_eq!(outcome(&reports)["resume"], "resumed");
     worker.stored("complete").await;
     assert_log_ends_with(&worker.log(), "complete");
@@ -187,7 +187,7 @@ async fn a_setup_command_that_fails_ends_the_attempt_and_leaves_nothing_running(
     work["attempt"] = json!(3);
     stage.call("POST", "work", Some(&work)).await;
     let reports = worker.outcome(3).await;
-    assert_eq!(steps(&reports), ["disk_check", "workspace_setup", "ready"]);
+    assert_eq!(steps(&reports), ["ready"]);
     assert_eq!(std::fs::read_to_string(stage.workspace().join("count.txt")).unwrap(), "once\n");
 }
 
