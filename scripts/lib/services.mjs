@@ -12,6 +12,7 @@ import { ask } from "./command.mjs";
 import { Failure } from "./failure.mjs";
 import { MODULES, ROOT, inRoot } from "./paths.mjs";
 import { choosePort } from "./ports.mjs";
+import { isStopping } from "./shutdown.mjs";
 import { readSecrets, writeSecrets } from "./secrets.mjs";
 
 const READY_TIMEOUT_MS = 60_000;
@@ -132,6 +133,7 @@ export class Services {
     return Promise.race(
       children.map(async (child) => {
         const how = await child.exited;
+        if (isStopping()) await new Promise(() => {}); // not by itself: we end it
         return new Failure(`${child.name} ${how}.`, { detail: child.tail });
       }),
     );
