@@ -15,8 +15,8 @@ pub struct Config {
     pub gastown_jwt_secret: Option<String>,
     /// Signs callbacks.
     pub callback_secret: Option<String>,
-    /// Where containers reach this Worker, without a slash at the end.
-    pub worker_url: String,
+    /// Where containers reach this Worker, without a slash at the end. Production has no default.
+    pub worker_url: Option<String>,
     /// The local container host, if containers run there.
     pub host: Option<Host>,
     /// The model that agents use, handed to containers.
@@ -78,9 +78,8 @@ impl Config {
             gastown_jwt_secret: var("GASTOWN_JWT_SECRET"),
             callback_secret: var("CALLBACK_SIGNING_SECRET"),
             worker_url: var("WORKER_URL")
-                .unwrap_or_else(|| "http://localhost:8788".into())
-                .trim_end_matches('/')
-                .to_owned(),
+                .or_else(|| (!production).then(|| "http://localhost:8788".to_owned()))
+                .map(|url| url.trim_end_matches('/').to_owned()),
             host: host.filter(|_| !production),
             model: ["HOLDFAST_MODEL_BASE_URL", "HOLDFAST_MODEL_API_KEY", "HOLDFAST_MODEL"]
                 .into_iter()
@@ -117,7 +116,8 @@ mod tests {
         assert_eq!((development.allow_loopback, production.allow_loopback), (true, false));
         assert_eq!((development.limits.session.hung_ms, production.limits), (1, Limits::default()));
         assert_eq!((development.host.is_some(), production.host.is_some()), (true, false));
-        assert_eq!(production.worker_url, "https://w.example");
+        assert_eq!(production.worker_url.as_deref(), Some("https://w.example"));
+        assert_eq!(Config::read(|name| (name == "ENVIRONMENT").then(|| "production".to_owned())).worker_url, None);
     }
 
     #[test]

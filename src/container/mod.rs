@@ -275,7 +275,12 @@ impl Shell {
                 log::info("container_start", &[("instance", &instance)]);
                 shell.report(&Input::Started { instance: instance.clone() });
                 // Where the platform says so here, and not by a call: as long as this object lives.
-                if let Ok(true) = shell.runtime.ended().await {
+                // A crash comes as an error there.
+                let ended = match shell.runtime.ended().await {
+                    Ok(ended) => ended,
+                    Err(_) => matches!(shell.runtime.running().await, Ok(false)),
+                };
+                if ended {
                     shell.report(&Input::Ended { instance });
                 }
                 return;

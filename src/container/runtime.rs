@@ -45,7 +45,13 @@ impl Runtime {
         match &config.host {
             Some(host) => {
                 let name = state.id().name().unwrap_or_else(|| state.id().to_string());
-                Runtime::Local(Local::new(host.clone(), kind, name, environment(config), config.worker_url.clone()))
+                Runtime::Local(Local::new(
+                    host.clone(),
+                    kind,
+                    name,
+                    environment(config),
+                    config.worker_url.clone().unwrap_or_default(),
+                ))
             }
             None => Runtime::Cloudflare(Cloudflare::new(state.container(), kind, environment(config))),
         }

@@ -68,8 +68,10 @@ struct Shell {
 impl DurableObject for CloudAgentSession {
     fn new(state: State, env: Env) -> Self {
         let config = Config::from_env(&env);
-        let core =
-            session_core::Config { worker_url: config.worker_url.clone(), limits: config.limits.session.clone() };
+        let core = session_core::Config {
+            worker_url: config.worker_url.clone().unwrap_or_default(),
+            limits: config.limits.session.clone(),
+        };
         let shell = Shell {
             db: WorkerdDatabase::new(&state.storage()),
             core: RefCell::new(Session::new(core)),

@@ -98,7 +98,8 @@ impl Shell {
     fn accept_ingest(&self, execution: &ExecutionId, commands: &[Command]) -> worker::Result<Response> {
         let tag = format!("{INGEST}:{execution}");
         for older in self.state.get_websockets_with_tag(&tag) {
-            // One that is closing already counts as closed.
+            // Its close may never come: without its attachment it counts no more.
+            drop(older.serialize_attachment(()));
             drop(older.close(Some(CLOSE_REPLACED.0), Some(CLOSE_REPLACED.1)));
         }
         let pair = WebSocketPair::new()?;

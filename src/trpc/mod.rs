@@ -95,6 +95,10 @@ async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Con
         })),
         Procedure::PrepareSession => match trpc::parse_prepare_session(&input, admits) {
             Err(issues) => Ok(Err(invalid(issues))),
+            Ok(_) if config.worker_url.is_none() => Ok(Err(TrpcError::new(
+                Code::InternalServerError,
+                "WORKER_URL is not configured: containers could not report",
+            ))),
             Ok(input) => prepare(env, user, input).await,
         },
         Procedure::ListSessions => match trpc::parse_list_sessions(&input) {

@@ -26,6 +26,8 @@ pub struct Limits {
     pub work_ms: i64,
     /// How often a container is asked for the state of accepted work, in case its report was lost or it was.
     pub work_ask_ms: i64,
+    /// How often a preparation is tried that fails for a passing reason: a network, a container that is full or ending (spec/session.md 8.1).
+    pub preparation_attempts: i64,
     /// The first pause after an effect failed; it doubles up to `retry_max_ms`.
     pub retry_ms: i64,
     /// The longest pause between two tries.
@@ -62,6 +64,7 @@ impl Default for Limits {
             max_runtime_ms: 30 * MINUTE,
             work_ms: 12 * MINUTE,
             work_ask_ms: 30 * SECOND,
+            preparation_attempts: 3,
             retry_ms: 2 * SECOND,
             retry_max_ms: MINUTE,
             directory_attempts: 5,

@@ -172,7 +172,28 @@ impl Step<'_> {
         self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, Some(branch))
     }
 
+    /// A preparation that failed for a passing reason is owed again, under the next number and within the same bound.
+    fn prepare_again(&mut self, work: &WorkRow) -> Result<bool, DatabaseError> {
+        let limits = &self.config.limits;
+        let tries = store::attempts_since(self.db, work.since)?;
+        let again_at = self.now.saturating_add(limits.backoff_ms(tries));
+        if tries >= limits.preparation_attempts || again_at >= work.since.saturating_add(limits.work_ms) {
+            return Ok(false);
+        }
+        let Some(session) = store::session(self.db)? else { return Ok(false) };
+        let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
+        execute(self.db, "UPDATE work SET ended = 1 WHERE attempt = ?", &[work.attempt.into()])?;
+        self.owe_work(&session, None, reply)?;
+        let next = work.attempt.saturating_add(1);
+        execute(self.db, "UPDATE work SET since = ? WHERE attempt = ?", &[work.since.into(), next.into()])?;
+        Owed::<Effect>::retry_at(self.db, &work_key(next), again_at)?;
+        Ok(true)
+    }
+
     fn work_failed(&mut self, work: WorkRow, failure: Failure) -> Result<(), DatabaseError> {
+        if failure.retryable && work.execution.is_none() && self.prepare_again(&work)? {
+            return Ok(());
+        }
         let Some(session) = store::session(self.db)? else { return Ok(()) };
         let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
         self.save_step(&work, sandbox::Step::Failed, &failure.message, true)?;

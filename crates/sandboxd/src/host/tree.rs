@@ -62,9 +62,12 @@ pub async fn kill(folder: &Path, live: &LiveInits) -> usize {
 pub async fn kill_leftovers(root: &Path) -> usize {
     let root = root.as_os_str().as_bytes();
     until_none(|snapshot| {
-        snapshot.with_variable(|variable| {
+        let marked = snapshot.with_variable(|variable| {
             root_of(variable).and_then(|folder| folder.strip_prefix(root)).is_some_and(|rest| rest.starts_with(b"/"))
-        })
+        });
+        // What they have started need not carry the mark, and would be nobody's once they are dead.
+        let children: Vec<Process> = marked.iter().flat_map(|process| snapshot.descendants(process.pid)).collect();
+        children.into_iter().chain(marked).collect()
     })
     .await
 }

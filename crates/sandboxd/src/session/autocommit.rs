@@ -47,10 +47,13 @@ impl AutoCommit {
             return Ok(skipped("Skipped: nothing to commit".to_owned()));
         }
         let message = message_of(&self.prompt);
+        // The agent is at rest, so a lock is one that a killed git has left.
+        let lock = folder.join(".git/index.lock");
+        let _ = fs::remove_file(&lock);
         self.git.local(folder, &["add", "-A"]).await?;
         if self.git.local(folder, &["commit", "--quiet", "-m", &message]).await.is_err() {
-            // A hook that refuses or hangs must not cost the work. A killed git may have left its lock.
-            let _ = fs::remove_file(folder.join(".git/index.lock"));
+            // A hook that refuses or hangs must not cost the work.
+            let _ = fs::remove_file(&lock);
             self.git.local(folder, &["commit", "--quiet", "--no-verify", "-m", &message]).await?;
         }
         let hash = self.git.local(folder, &["rev-parse", "HEAD"]).await?.stdout.trim().to_owned();

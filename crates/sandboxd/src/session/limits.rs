@@ -50,6 +50,8 @@ pub const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 pub const REPORT_BACKOFF_MIN: Duration = Duration::from_millis(250);
 /// The longest pause between posts of the same report.
 pub const REPORT_BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// How long one report is posted: the object has given the work up after 12 min (crates/session-core, `work_ms`).
+pub const REPORT_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// Reports of one attempt that wait: more than an attempt has steps.
 pub const REPORT_QUEUE: usize = 32;
 

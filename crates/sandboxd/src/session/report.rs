@@ -11,6 +11,7 @@ use protocol::sandbox::ReportTo;
 use reqwest::StatusCode;
 use serde_json::json;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::mpsc;
 
 /// Takes the reports of one attempt.
@@ -44,12 +45,17 @@ async fn post_all(http: reqwest::Client, to: ReportTo, session: SessionId, mut r
 
 /// False if nobody wants it.
 async fn post(http: &reqwest::Client, to: &ReportTo, session: &SessionId, progress: &Progress) -> bool {
+    let begun = Instant::now();
     let mut pause = limits::REPORT_BACKOFF_MIN;
     loop {
         let call = http.post(&to.url).bearer_auth(to.token.expose()).timeout(limits::REPORT_TIMEOUT).json(progress);
         let trouble = match call.send().await.map(|answer| answer.status()) {
             Ok(status) if status.is_success() => return true,
-            Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return false,
+            Ok(status) if is_final(status) => {
+                let fields = json!({ "sessionId": session, "attempt": progress.attempt, "status": status.as_u16() });
+                log::info("session", "report_unwanted", fields);
+                return false;
+            }
             Ok(status) => status.to_string(),
             Err(error) => error.without_url().to_string(),
         };
@@ -58,9 +64,18 @@ async fn post(http: &reqwest::Client, to: &ReportTo, session: &SessionId, progre
             "report_delayed",
             json!({ "sessionId": session, "attempt": progress.attempt, "n": progress.n, "error": trouble }),
         );
+        if begun.elapsed() > limits::REPORT_LIMIT {
+            return false;
+        }
         tokio::time::sleep(pause).await;
         pause = next_pause(pause);
     }
+}
+
+/// No repetition would change the answer.
+fn is_final(status: StatusCode) -> bool {
+    let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error() && !passing.contains(&status)
 }
 
 fn next_pause(pause: Duration) -> Duration {
@@ -70,6 +85,16 @@ fn next_pause(pause: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_passing_refusal_is_worth_another_try() {
+        for code in [400, 401, 404, 409, 410, 413] {
+            assert!(is_final(StatusCode::from_u16(code).unwrap()), "{code}");
+        }
+        for code in [408, 425, 429, 500, 502, 503] {
+            assert!(!is_final(StatusCode::from_u16(code).unwrap()), "{code}");
+        }
+    }
 
     #[test]
     fn pauses_double_up_to_their_bound() {

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Each can be set in `HOLDFAST_LIMITS`, a JSON object of all limits of the product, unless `ENVIRONMENT` is `production`.
+/// Each can be set in the `HOLDFAST_LIMITS` of the container, a JSON object of these names, unless `ENVIRONMENT` is `production`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Limits {

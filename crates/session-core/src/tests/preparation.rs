@@ -306,3 +306,21 @@ fn a_session_is_updated_between_preparation_and_initiation_only() {
     assert!(update(&mut world, vec![Change::CallbackTarget(None)]).is_ok());
     assert_eq!(world.asked_work().turn.unwrap().model, "other");
 }
+
+#[test]
+fn a_preparation_that_fails_for_a_passing_reason_is_tried_three_times() {
+    let mut world = World::new();
+    let reply = world.register(json!({}));
+    world.done("directory/add");
+    let begun = world.now;
+    for attempt in 1..=3 {
+        let work = world.asked_work();
+        assert_eq!((work.attempt, world.view() == Value::Null), (attempt, false));
+        let outcome =
+            sandbox::Outcome::Failed { code: "SANDBOX_CONNECT_FAILED".into(), message: "full".into(), retryable: true };
+        world.report(&work, 1, Step::Failed, Some(outcome));
+    }
+    assert_eq!(world.now - begun, 2_000 + 4_000);
+    assert_eq!(world.reply(reply).unwrap().unwrap_err().retryable, Some(true));
+    assert_eq!(world.view(), Value::Null);
+}
