@@ -278,7 +278,9 @@ pub fn work(db: &dyn Database) -> Result<Option<WorkRow>, DatabaseError> {
 
 /// How many attempts the preparation has had that came to be owed at `since`.
 pub fn attempts_since(db: &dyn Database, since: i64) -> Result<i64, DatabaseError> {
-    db.query("SELECT COUNT(*) FROM work WHERE execution IS NULL AND since = ?", &[since.into()])?.first().map_or(Ok(0), |row| row.get(0))
+    db.query("SELECT COUNT(*) FROM work WHERE execution IS NULL AND since = ?", &[since.into()])?
+        .first()
+        .map_or(Ok(0), |row| row.get(0))
 }
 
 /// Why the preparation failed, if it did.
