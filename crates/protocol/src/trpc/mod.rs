@@ -6,6 +6,7 @@
 mod fields;
 mod input;
 mod output;
+mod rules;
 mod update;
 
 pub use fields::Issue;

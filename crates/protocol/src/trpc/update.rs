@@ -7,6 +7,7 @@ use super::input::Admits;
 use super::input::CallbackTarget;
 use super::input::Mode;
 use super::input::PrepareSession;
+use super::rules;
 use crate::id::BranchName;
 use crate::id::InvalidId;
 use crate::id::SessionId;
@@ -77,18 +78,18 @@ pub fn parse_update_session(input: &Value, admits: Admits) -> Result<UpdateSessi
     }
     let changes = [
         fields.parsed("mode", Mode::parse).map(Change::Mode),
-        fields.parsed("model", input::model).map(Change::Model),
-        scalar(&mut fields, input, "variant", input::variant, Change::Variant),
+        fields.parsed("model", rules::model).map(Change::Model),
+        scalar(&mut fields, input, "variant", rules::variant, Change::Variant),
         scalar(&mut fields, input, "upstreamBranch", BranchName::parse, Change::UpstreamBranch),
         scalar(
             &mut fields,
             input,
             "appendSystemPrompt",
-            |text| input::limited(text, 10_000),
+            |text| rules::limited(text, 10_000),
             Change::AppendSystemPrompt,
         ),
-        scalar(&mut fields, input, "gitToken", input::secret, Change::GitToken),
-        scalar(&mut fields, input, "githubToken", input::secret, Change::GithubToken),
+        scalar(&mut fields, input, "gitToken", rules::secret, Change::GitToken),
+        scalar(&mut fields, input, "githubToken", rules::secret, Change::GithubToken),
         input.get("autoCommit").map(|_| Change::AutoCommit(fields.flag("autoCommit").unwrap_or(false))),
         input
             .get("condenseOnComplete")
