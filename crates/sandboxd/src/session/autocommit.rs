@@ -44,7 +44,7 @@ impl AutoCommit {
         }
         let folder = &self.paths.workspace;
         if self.git.local(folder, &["status", "--porcelain"]).await?.stdout.trim().is_empty() {
-            return Ok(skipped("Skipped: nothing to commit".to_owned()));
+            return self.push_own_commits(&branch).await;
         }
         let message = message_of(&self.prompt);
         // The agent is at rest, so a lock is one that a killed git has left.
@@ -68,6 +68,21 @@ impl AutoCommit {
             commit_hash: Some(hash),
             commit_message: Some(message),
         })
+    }
+
+    /// A clean tree may still hold commits that the agent made itself: they go with the container unless they are pushed.
+    async fn push_own_commits(&self, branch: &str) -> Result<AutoCommitCompleted, GitError> {
+        let folder = &self.paths.workspace;
+        let unpushed = self.git.local(folder, &["rev-list", "--count", "HEAD", "--not", "--remotes=origin"]).await?;
+        if matches!(unpushed.stdout.trim(), "" | "0") {
+            return Ok(skipped("Skipped: nothing to commit".to_owned()));
+        }
+        let hash = self.git.local(folder, &["rev-parse", "HEAD"]).await?.stdout.trim().to_owned();
+        let message = match self.push(branch).await {
+            Ok(()) => "The agent's own commits pushed".to_owned(),
+            Err(reason) => format!("The agent's own commits could not be pushed: {reason}"),
+        };
+        Ok(AutoCommitCompleted { success: true, message, skipped: None, commit_hash: Some(hash), commit_message: None })
     }
 
     async fn push(&self, branch: &str) -> Result<(), String> {

@@ -152,6 +152,14 @@ async fn a_turn_ends_with_a_pushed_commit_and_complete() {
     assert_log_ends_with(&worker.log(), "complete");
     assert_eq!(stage.git(&["log", "-1", "--format=%s", &branch]), "Again");
 
+    // What the agent commits itself is pushed as well, though the tree is clean.
+    let prompt = "Own\n@bash git commit --quiet --allow-empty --no-verify -m own-commit";
+    worker.watch(3);
+    stage.call("POST", "work", Some(&stage.work_with_turn(&worker, 3, prompt))).await;
+    worker.outcome(3).await;
+    worker.stored("complete").await;
+    assert_eq!(stage.git(&["log", "-1", "--format=%s", &branch]), "own-commit");
+
     assert_eq!(stage.call("POST", "stop", None).await.1, json!({ "status": "stopped" }));
     assert_eq!(stage.processes(), Vec::<String>::new());
 }
