@@ -8,6 +8,7 @@ use crate::message::Answer;
 use crate::message::Effect;
 use crate::message::Outcome;
 use crate::message::Output;
+use crate::register::STOP;
 use crate::store;
 use crate::store::ExecutionRow;
 use crate::store::SessionRow;
@@ -121,6 +122,8 @@ impl Step<'_> {
     }
 
     fn begin(&mut self, mut session: SessionRow, prompt: Prompt, reply: Option<ReplyTo>) -> Result<(), DatabaseError> {
+        // An idle stop that is still being tried would end the agent of this turn.
+        Owed::<Effect>::settle(self.db, STOP)?;
         let text = format!("exc_{}", self.entropy.ulid(self.now));
         let id = ExecutionId::parse(&text).map_err(|error| DatabaseError::Sql(error.to_string()))?;
         let secret = self.entropy.secret();

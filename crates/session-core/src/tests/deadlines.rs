@@ -220,3 +220,16 @@ fn one_answer_does_not_answer_another_question() {
     assert_eq!(world.alarm, Some(world.now + 5 * MINUTE), "the end of the turn ends its questions");
     assert!(begun <= world.now);
 }
+
+#[test]
+fn an_idle_stop_that_is_still_tried_does_not_end_the_next_turn() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}));
+    world.alarm();
+    world.done(&format!("release/{execution}"));
+    world.alarm();
+    world.outcome("stop", Outcome::Failed { code: "X".into(), message: "not now".into() });
+    world.send("more");
+    let performed: Vec<_> = (0..3).flat_map(|_| world.alarm()).collect();
+    assert!(!performed.iter().any(|o| matches!(o, Output::Perform { effect: Effect::Stop { .. }, .. })));
+}
