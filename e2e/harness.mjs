@@ -13,6 +13,7 @@ import { Api } from "../scripts/lib/api.mjs";
 import { buildAll } from "../scripts/lib/build.mjs";
 import { WORK } from "../scripts/lib/paths.mjs";
 import { sampleRepository } from "../scripts/lib/repository.mjs";
+import { writeSecrets } from "../scripts/lib/secrets.mjs";
 import { Services } from "../scripts/lib/services.mjs";
 
 /** A fresh folder for a test file. */
@@ -26,12 +27,14 @@ export function freshFolder(name) {
  * Starts a Holdfast before the tests of a file, and stops it after them.
  *
  * @param {string} name of the file
+ * @param {Record<string, string>} [secrets] of the Worker, beside those that are made
  * @returns {{services: Services, api: Api, gitUrl: string, folder: string}} filled before the first test
  */
-export function holdfast(name) {
+export function holdfast(name, secrets = {}) {
   const it = { folder: freshFolder(name) };
   before(async () => {
     const { sandboxd } = await buildAll();
+    writeSecrets(join(it.folder, "secrets"), secrets);
     it.services = new Services({ folder: it.folder, sandboxd });
     await it.services.start();
     it.api = new Api(it.services);

@@ -1,6 +1,7 @@
 // The main job: from one request to a pushed commit, with the real agent and real git.
 
 import assert from "node:assert/strict";
+import { readdirSync } from "node:fs";
 import { test } from "node:test";
 
 import { readRepository } from "../scripts/lib/repository.mjs";
@@ -84,8 +85,15 @@ test("a session goes from the request to a pushed commit", { timeout: 180_000 },
     assert.ok(types.indexOf("autocommit_completed") < types.indexOf("complete"), `${types}`);
   });
 
+  await t.test("what was written for the import is removed", () => {
+    const files = readdirSync(it.services.containers, { recursive: true }).map((file) => `${file}`);
+    assert.ok(files.some((file) => file.includes(sessionId)), "the container's disk is there");
+    assert.deepEqual(files.filter((file) => /(empty|export)-ses_\w+\.json$/.test(file)), []);
+  });
+
   await t.test("it was the real agent", () => {
-    const agents = processesUnder(it.services.containers).filter(({ exe }) => exe.endsWith("/bin/kilo"));
+    // Beside it, the same program may be writing the snapshot of the turn that ended.
+    const agents = processesUnder(it.services.containers).filter(({ exe, args }) => exe.endsWith("/bin/kilo") && / serve\b/.test(args));
     assert.equal(agents.length, 1, "one agent server should be waiting for the next turn");
   });
 });

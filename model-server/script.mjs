@@ -7,6 +7,8 @@
  * a request that is repeated gets the same answer.
  */
 
+import { createHash } from "node:crypto";
+
 /** @typedef {{name: string, rest: string}} Directive */
 /** @typedef {{directives: Directive[], tools: number}} Step  `tools`: the tool calls of the steps before, to number this one's. */
 
@@ -14,7 +16,7 @@
 const ENDS_STEP = new Set(["bash", "drop", "fail", "hang", "question", "read", "tool", "write"]);
 
 /** Every directive there is. */
-export const DIRECTIVES = new Set([...ENDS_STEP, "burst", "say", "slow", "think"]);
+export const DIRECTIVES = new Set([...ENDS_STEP, "burst", "look", "recall", "say", "slow", "think"]);
 
 /** The answer to a request for a session's title. */
 const TITLE = { name: "say", rest: "Scripted session" };
@@ -39,7 +41,27 @@ export function nextStep(request) {
   if (directives.length === 0) return [GREETING];
 
   const taken = messages.slice(last + 1).filter((m) => m.role === "assistant").length;
-  return steps(directives)[taken] ?? [FINISHED];
+  const step = steps(directives)[taken] ?? [FINISHED];
+  return step.map((directive) => {
+    if (directive.name === "look") return seen(messages[last]);
+    return directive.name === "recall" ? remembered(messages.slice(0, last)) : directive;
+  });
+}
+
+/** Says what the user's message shows: the type and the SHA-256 of each image. */
+function seen({ content }) {
+  const urls = (Array.isArray(content) ? content : []).filter(({ type }) => type === "image_url").map((part) => part.image_url.url);
+  const images = urls.map((url) => {
+    const [, type, base64] = /^data:([^;]*);base64,(.*)$/s.exec(url) ?? [];
+    return type ? `${type} ${createHash("sha256").update(base64, "base64").digest("hex")}` : "something that is not here";
+  });
+  return { name: "say", rest: images.length === 0 ? "I see nothing." : `I see: ${images.join(" | ")}` };
+}
+
+/** Says the first line of each earlier message of the user: what a model knows of a conversation is in the request. */
+function remembered(messages) {
+  const lines = messages.filter((m) => m.role === "user").map((m) => textOf(m.content).trim().split("\n")[0]);
+  return { name: "say", rest: lines.length === 0 ? "I remember nothing." : `I remember: ${lines.join(" | ")}` };
 }
 
 /**

@@ -109,6 +109,21 @@ test("the assistant messages since the user spoke say which step is next", () =>
   assert.deepEqual(names([script, assistant, user("@say new")]), ["say new"]);
 });
 
+test("what is recalled is what the request holds", () => {
+  const recall = user("now\n@recall");
+  const said = (messages) => nextStep({ messages }).map(({ name, rest }) => `${name} ${rest}`);
+  assert.deepEqual(said([recall]), ["say I remember nothing."]);
+  assert.deepEqual(said([user("one\n@say x"), assistant, user("two"), assistant, recall]), ["say I remember: one | two"]);
+});
+
+test("what is seen are the images of the user's message, and none of an earlier one", () => {
+  const pixel = { type: "image_url", image_url: { url: `data:image/png;base64,${btoa("pixel")}` } };
+  const said = (...parts) => nextStep({ messages: [user([pixel]), assistant, user([{ type: "text", text: "@look" }, ...parts])] })[0].rest;
+  assert.equal(said(), "I see nothing.");
+  assert.equal(said(pixel), "I see: image/png 3f8d7379e2f0f7d0c845a06f7b67ef80cacce0c686254aced769c1698f3fe59a");
+  assert.equal(said({ type: "image_url", image_url: { url: "https://example.com/a.png" } }), "I see: something that is not here");
+});
+
 test("a title is made without touching the script", () => {
   const messages = [{ role: "system", content: "You are a title generator." }, user("@bash rm -rf .")];
   assert.deepEqual(nextStep({ messages }), [{ name: "say", rest: "Scripted session" }]);

@@ -4,12 +4,17 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
 use hmac::Mac;
+use object_core::entropy::constant_time_eq;
 use object_core::time::SECOND;
 use protocol::id::SessionId;
 use protocol::id::UserId;
+use protocol::sandbox::Secret;
+use protocol::trpc::Code;
+use protocol::trpc::TrpcError;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sha2::Sha256;
 
 /// The life of a stream ticket.
@@ -80,8 +85,21 @@ pub struct UserClaims {
     pub bot_id: Option<String>,
 }
 
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub user: UserId,
+    /// The bot that acts for the user.
+    pub bot: Option<String>,
+}
+
 /// Verifies a user's token. The error is the text of the 401.
 pub fn user(header: Option<&str>, secret: Option<&str>, now_ms: i64) -> Result<UserId, String> {
+    caller(header, secret, now_ms).map(|caller| caller.user)
+}
+
+/// The same, with all that the token says.
+pub fn caller(header: Option<&str>, secret: Option<&str>, now_ms: i64) -> Result<Caller, String> {
     let header = header.ok_or("Missing Authorization header")?;
     let token = match header.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -96,7 +114,43 @@ pub fn user(header: Option<&str>, secret: Option<&str>, now_ms: i64) -> Result<U
     if claims.version != 3 {
         return Err(format!("Invalid token version: {}, expected 3", claims.version));
     }
-    UserId::parse(&claims.kilo_user_id).map_err(|_| "Token validation failed".into())
+    let user = UserId::parse(&claims.kilo_user_id).map_err(|_| "Token validation failed")?;
+    Ok(Caller { user, bot: claims.bot_id })
+}
+
+/// Who shows up at the routes of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// A container, with a secret that only the session's object knows.
+    Container(Secret),
+    /// The session's own user.
+    Owner,
+}
+
+/// Tells a container's secret from a user's token, which is a JWT and has dots, and verifies the latter. A request without either is answered as a
+/// user's that forgot it.
+pub fn bearer(header: Option<&str>, owner: &UserId, secret: Option<&str>, now_ms: i64) -> Result<Bearer, TrpcError> {
+    let shown =
+        header.and_then(|header| header.split_once(' ')).filter(|(kind, _)| kind.eq_ignore_ascii_case("bearer"));
+    if let Some((_, token)) = shown
+        && !token.contains('.')
+    {
+        return Ok(Bearer::Container(Secret(token.trim().to_owned())));
+    }
+    match user(header, secret, now_ms) {
+        Err(message) => Err(TrpcError::new(Code::Unauthorized, message)),
+        Ok(user) if user != *owner => Err(TrpcError::new(Code::Forbidden, "Token does not match session user")),
+        Ok(_) => Ok(Bearer::Owner),
+    }
+}
+
+/// Checks the key that the deployment's own back end shows beside its user's token.
+pub fn internal_key(secret: Option<&str>, given: Option<&str>) -> Result<(), TrpcError> {
+    match (secret, given) {
+        (None, _) => Err(TrpcError::new(Code::InternalServerError, "INTERNAL_API_SECRET is not configured")),
+        (Some(secret), Some(given)) if constant_time_eq(secret, given) => Ok(()),
+        (Some(_), _) => Err(TrpcError::new(Code::Unauthorized, "Invalid or missing internal API key")),
+    }
 }
 
 /// The claims of a stream ticket.
@@ -130,14 +184,19 @@ pub struct Ticket {
 /// Verifies a stream ticket. The error is the text of the 401.
 pub fn ticket(token: &str, secret: Option<&str>, now_ms: i64) -> Result<Ticket, &'static str> {
     let secret = secret.ok_or("Ticket validation failed")?;
-    let claims: TicketClaims = verify(token, secret, now_ms).map_err(|error| match error {
+    // Step by step: the first thing that is missing is the one that is named.
+    let claims: Value = verify(token, secret, now_ms).map_err(|error| match error {
         JwtError::Expired => "Ticket expired",
         JwtError::Signature => "Invalid ticket signature",
         JwtError::Invalid => "Ticket validation failed",
     })?;
-    if claims.kind != "stream_ticket" {
+    if claims.get("type").and_then(Value::as_str) != Some("stream_ticket") {
         return Err("Invalid ticket type");
     }
+    if claims.get("userId").is_none_or(Value::is_null) {
+        return Err("Invalid ticket: missing userId");
+    }
+    let claims: TicketClaims = serde_json::from_value(claims).map_err(|_| "Ticket validation failed")?;
     let user = UserId::parse(&claims.user_id).map_err(|_| "Invalid ticket: missing userId")?;
     let session = SessionId::parse(&claims.cloud_agent_session_id).map_err(|_| "Ticket validation failed")?;
     if claims.nonce.is_empty() || !claims.nonce.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
@@ -183,6 +242,39 @@ mod tests {
     }
 
     #[test]
+    fn a_token_may_name_the_bot_that_acts_for_its_user() {
+        let bot = |claims| caller(Some(&token(claims)), Some("s"), NOW).unwrap().bot;
+        assert_eq!(bot(json!({"kiloUserId": "u", "version": 3, "botId": "reviewer"})).as_deref(), Some("reviewer"));
+        assert_eq!(bot(json!({"kiloUserId": "u", "version": 3})), None);
+    }
+
+    #[test]
+    fn a_session_is_shown_a_secret_of_its_container_or_the_token_of_its_user() {
+        let owner = UserId::parse("u").unwrap();
+        let shown = |header: Option<&str>| {
+            bearer(header, &owner, Some("s"), NOW).map_err(|error| (error.code.facts().1, error.message))
+        };
+        let refused = |status, message: &str| Err((status, message.to_owned()));
+        let of = |user: &str| token(json!({"kiloUserId": user, "version": 3}));
+        assert_eq!(shown(Some("bearer abc")), Ok(Bearer::Container(Secret("abc".into()))));
+        assert_eq!(shown(Some(&of("u"))), Ok(Bearer::Owner));
+        assert_eq!(shown(Some(&of("v"))), refused(403, "Token does not match session user"));
+        assert_eq!(shown(None), refused(401, "Missing Authorization header"));
+        assert_eq!(shown(Some("Basic abc")), refused(401, "Invalid Authorization header format"));
+        assert_eq!(shown(Some("Bearer a.b.c")), refused(401, "Token validation failed"));
+    }
+
+    #[test]
+    fn the_internal_key_is_missed_wrong_or_not_configured() {
+        let status = |secret, given| internal_key(secret, given).err().map(|error| error.code.facts().1);
+        assert_eq!(status(Some("k"), Some("k")), None);
+        for given in [None, Some(""), Some("K"), Some("kk")] {
+            assert_eq!(status(Some("k"), given), Some(401));
+            assert_eq!(status(None, given), Some(500), "without a secret nobody is let in");
+        }
+    }
+
+    #[test]
     fn no_other_algorithm_is_accepted() {
         let payload = URL_SAFE_NO_PAD.encode(br#"{"kiloUserId":"u","version":3}"#);
         let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"none"}"#);
@@ -191,9 +283,22 @@ mod tests {
     }
 
     #[test]
-    fn a_user_token_is_no_ticket() {
-        let claims = json!({"type": "x", "userId": "u", "kiloSessionId": "k", "nonce": "n", "iat": 0, "exp": NOW,
-            "cloudAgentSessionId": "agent_01234567-89ab-cdef-0123-456789abcdef"});
-        assert_eq!(ticket(&sign(&claims, "s").unwrap(), Some("s"), NOW), Err("Invalid ticket type"));
+    fn a_ticket_that_lacks_something_is_told_what() {
+        let fault = |without: &[&str], with: serde_json::Value| {
+            let mut claims = json!({"type": "stream_ticket", "userId": "u", "kiloSessionId": "k", "nonce": "n", "iat": 0,
+                "exp": NOW, "cloudAgentSessionId": "agent_01234567-89ab-cdef-0123-456789abcdef"});
+            let map = claims.as_object_mut().unwrap();
+            without.iter().for_each(|name| drop(map.remove(*name)));
+            map.extend(with.as_object().unwrap().clone());
+            ticket(&sign(&claims, "s").unwrap(), Some("s"), NOW).err()
+        };
+        assert_eq!(fault(&[], json!({})), None);
+        assert_eq!(fault(&[], json!({"type": "x"})), Some("Invalid ticket type"));
+        assert_eq!(fault(&["type", "userId"], json!({})), Some("Invalid ticket type"), "a user's token is no ticket");
+        assert_eq!(fault(&["userId"], json!({})), Some("Invalid ticket: missing userId"));
+        assert_eq!(fault(&[], json!({"userId": ""})), Some("Invalid ticket: missing userId"));
+        assert_eq!(fault(&["nonce"], json!({})), Some("Ticket validation failed"));
+        assert_eq!(fault(&["cloudAgentSessionId"], json!({})), Some("Ticket validation failed"));
+        assert_eq!(fault(&[], json!({"exp": 0})), Some("Ticket expired"));
     }
 }

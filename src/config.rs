@@ -15,6 +15,8 @@ pub struct Config {
     pub gastown_jwt_secret: Option<String>,
     /// Signs callbacks.
     pub callback_secret: Option<String>,
+    /// Opens `encryptedSecrets`: PKCS#8 PEM.
+    pub secrets_key: Option<String>,
     /// Where containers reach this Worker, without a slash at the end. Production has no default.
     pub worker_url: Option<String>,
     /// The local container host, if containers run there.
@@ -41,6 +43,8 @@ pub struct Limits {
 impl Limits {
     fn parse(json: &str) -> Result<Self, String> {
         let limits: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        limits.container.check().map_err(|error| error.to_string())?;
+        limits.session.check().map_err(|error| error.to_string())?;
         limits.town.check().map_err(|error| error.to_string())?;
         Ok(limits)
     }
@@ -77,11 +81,12 @@ impl Config {
             internal_api_secret: var("INTERNAL_API_SECRET"),
             gastown_jwt_secret: var("GASTOWN_JWT_SECRET"),
             callback_secret: var("CALLBACK_SIGNING_SECRET"),
+            secrets_key: var("AGENT_ENV_VARS_PRIVATE_KEY"),
             worker_url: var("WORKER_URL")
                 .or_else(|| (!production).then(|| "http://localhost:8788".to_owned()))
                 .map(|url| url.trim_end_matches('/').to_owned()),
             host: host.filter(|_| !production),
-            model: ["HOLDFAST_MODEL_BASE_URL", "HOLDFAST_MODEL_API_KEY", "HOLDFAST_MODEL"]
+            model: ["HOLDFAST_MODEL_BASE_URL", "HOLDFAST_MODEL_API_KEY", "HOLDFAST_MODEL", "HOLDFAST_MODEL_IMAGES"]
                 .into_iter()
                 .filter_map(|name| Some((name, var(name)?)))
                 .collect(),
@@ -102,7 +107,7 @@ mod tests {
         let pairs = [
             ("ENVIRONMENT", environment),
             ("ALLOW_LOOPBACK", "1"),
-            ("HOLDFAST_LIMITS", r#"{"session":{"hung_ms":1}}"#),
+            ("HOLDFAST_LIMITS", r#"{"session":{"hung_ms":60000}}"#),
             ("HOLDFAST_HOST_URL", "http://127.0.0.1:1"),
             ("HOLDFAST_HOST_TOKEN", "t"),
             ("WORKER_URL", "https://w.example/"),
@@ -114,7 +119,7 @@ mod tests {
     fn production_ignores_what_is_for_development() {
         let (development, production) = (config("development"), config("production"));
         assert_eq!((development.allow_loopback, production.allow_loopback), (true, false));
-        assert_eq!((development.limits.session.hung_ms, production.limits), (1, Limits::default()));
+        assert_eq!((development.limits.session.hung_ms, production.limits), (60_000, Limits::default()));
         assert_eq!((development.host.is_some(), production.host.is_some()), (true, false));
         assert_eq!(production.worker_url.as_deref(), Some("https://w.example"));
         assert_eq!(Config::read(|name| (name == "ENVIRONMENT").then(|| "production".to_owned())).worker_url, None);
@@ -122,7 +127,15 @@ mod tests {
 
     #[test]
     fn limits_that_cannot_work_are_refused() {
-        for bad in ["", r#"{"hung_ms":1}"#, r#"{"session":{"hang_ms":1}}"#, r#"{"town":{"drain_handoff_ms":0}}"#] {
+        for bad in [
+            "",
+            r#"{"hung_ms":60000}"#,
+            r#"{"session":{"hang_ms":60000}}"#,
+            r#"{"session":{"hung_ms":0}}"#,
+            r#"{"session":{"hung_ms":30000}}"#,
+            r#"{"container":{"idle_ms":0}}"#,
+            r#"{"town":{"drain_handoff_ms":0}}"#,
+        ] {
             assert!(Limits::parse(bad).is_err(), "{bad}");
         }
     }

@@ -6,7 +6,9 @@
 //! | [`auth`] | tokens and keys |
 //! | [`config`] | what the deployment sets |
 //! | `object` | what every shell shares: alarm, waiting callers, timeouts |
+//! | `retry` | calls to objects that are tried again |
 //! | [`sql`] | workerd's SQL storage behind the port of the cores |
+//! | `store` | the bucket: what is too large for tables |
 //! | `session` | `CloudAgentSession` |
 //! | `container` | `SandboxDO`, `TownContainerDO`, and the container runtimes |
 //! | `user`, `agent` | `UserDO`, `AgentDO` |
@@ -25,9 +27,11 @@ mod container;
 mod http;
 mod log;
 mod object;
+mod retry;
 pub mod route;
 mod session;
 pub mod sql;
+mod store;
 mod town;
 mod trpc;
 mod user;
@@ -61,9 +65,17 @@ async fn dispatch(route: Route, request: Request, env: &Env, config: &Config) ->
             container::exited(request, env, config, kind, &name, &instance).await
         }
         Route::Health => http::json(200, &http::Health::now()),
+        Route::ImageGet { user, session, path, file } => {
+            session::images::get(request, env, &user, &session, &path, &file).await
+        }
+        Route::ImagePut { path, file } => session::images::put(request, env, config, &path, &file).await,
         Route::Ingest { user, session } => session::routes::ingest(request, env, config, &user, &session).await,
-        Route::NotBuilt => http::json(501, &http::Plain { error: "Not implemented yet" }),
+        Route::LogsPut { user, session, execution } => {
+            session::logs::put(request, env, config, &user, &session, &execution).await
+        }
         Route::Progress { user, session } => session::routes::progress(request, env, &user, &session).await,
+        Route::SnapshotGet { user, session } => session::snapshot::get(request, env, &user, &session).await,
+        Route::SnapshotPut { user, session } => session::snapshot::put(request, env, &user, &session).await,
         Route::Stream => session::routes::stream(request, env, config).await,
         Route::StreamTicket => trpc::ticket::issue(request, env, config).await,
         Route::Town(route) => town::serve(route, request, env, config).await,
@@ -78,6 +90,9 @@ fn refuse(path: &str, refusal: Refusal) -> worker::Result<Response> {
     }
     match (refusal, path.strip_prefix("/trpc/")) {
         (refusal, Some(procedure)) => trpc::refuse(procedure, refusal),
+        (Refusal::BadImage, None) => {
+            http::json(400, &http::Plain { error: "Expected /images/<UUID>/<UUID>.(png|jpg|jpeg|webp|gif)" })
+        }
         (Refusal::NotFound, None) => http::json(404, &http::Plain { error: "Not found" }),
         (Refusal::MethodNotAllowed, None) => http::json(405, &http::Plain { error: "Method not allowed" }),
         (Refusal::BadUserId, None) => Ok(Response::error("Invalid userId encoding", 400)?),

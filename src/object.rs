@@ -1,6 +1,7 @@
 //! What every shell shares: time and seeds for its core, the one alarm, callers that wait, timeouts on calls.
 
 use crate::log;
+use crate::retry::retried;
 use crate::sql::WorkerdDatabase;
 use futures_channel::oneshot;
 use futures_util::future::Either;
@@ -137,10 +138,11 @@ pub async fn within<T>(limit_ms: i64, work: impl Future<Output = T>) -> Option<T
     }
 }
 
-/// Sends a request to the object `name` behind `binding`.
+/// Sends a request to the object `name` behind `binding`. Each try has a stub of its own: one that has seen its object fail is broken.
 pub async fn ask(env: &Env, binding: &str, name: &str, request: Request, limit_ms: i64) -> worker::Result<Response> {
-    let stub = env.durable_object(binding)?.get_by_name(name)?;
-    within(limit_ms, stub.fetch_with_request(request))
+    let namespace = env.durable_object(binding)?;
+    let tries = retried(async || namespace.get_by_name(name)?.fetch_with_request(request.clone()?).await);
+    within(limit_ms, tries)
         .await
         .unwrap_or_else(|| Err(worker::Error::RustError(format!("{binding} did not answer within {limit_ms} ms"))))
 }

@@ -4,37 +4,36 @@
 //! | --- | --- |
 //! | `GET /health` | none |
 //! | `GET /stream` | stream ticket (query) |
-//! | `GET /sessions/{user}/{session}/ingest` | ingest secret, or the user's token |
+//! | any `/sessions/{user}/{session}/ingest` | ingest secret, or the user's token; what is no upgrade is told so, whatever its method |
 //! | `POST /sessions/{user}/{session}/progress` | report token of the attempt |
-//! | `PUT /sessions/{user}/{session}/snapshot`, `…/logs/{execution}/logs.tar.gz` | not built yet: 501 |
+//! | `PUT /images/{path}/{file}` | user token |
+//! | `GET /sessions/{user}/{session}/images/{path}/{file}` | report token of an attempt that is not over |
+//! | `GET\|PUT /sessions/{user}/{session}/snapshot` | report token of an attempt that is not over |
+//! | `PUT /sessions/{user}/{session}/logs/{execution}/logs.tar.gz` | the same, or the user's token |
 //! | `POST /api/cloud-agent-next/sessions/stream-ticket` | internal key and user token |
 //! | `POST /internal/containers/{kind}/{name}/{instance}/exited` | host token |
 //! | below `/api/towns`, `/api/users`, `/api/orgs`, `/api/mayor` | [`TownRoute`] |
 //! | `GET\|POST /trpc/{procedure}` | user token, and the internal key where [`Procedure::needs_internal_key`] |
 
 use crate::town::route::TownRoute;
+use protocol::id::ExecutionId;
+use protocol::id::ImageFile;
+use protocol::id::ImagePath;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 
 /// A known path with the right method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    ContainerExited {
-        kind: ContainerKind,
-        name: String,
-        instance: String,
-    },
+    ContainerExited { kind: ContainerKind, name: String, instance: String },
     Health,
-    Ingest {
-        user: UserId,
-        session: SessionId,
-    },
-    /// Known, but not there yet.
-    NotBuilt,
-    Progress {
-        user: UserId,
-        session: SessionId,
-    },
+    ImageGet { user: UserId, session: SessionId, path: ImagePath, file: ImageFile },
+    ImagePut { path: ImagePath, file: ImageFile },
+    Ingest { user: UserId, session: SessionId },
+    LogsPut { user: UserId, session: SessionId, execution: ExecutionId },
+    Progress { user: UserId, session: SessionId },
+    SnapshotGet { user: UserId, session: SessionId },
+    SnapshotPut { user: UserId, session: SessionId },
     Stream,
     StreamTicket,
     Town(TownRoute),
@@ -44,6 +43,7 @@ pub enum Route {
 /// Why a request has no route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    BadImage,
     BadUserId,
     MethodNotAllowed,
     NotFound,
@@ -59,6 +59,7 @@ pub enum ContainerKind {
 /// A tRPC procedure (spec/session.md 2.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Procedure {
+    AnswerPermission,
     AnswerQuestion,
     DeleteSession,
     GetSession,
@@ -74,7 +75,8 @@ pub enum Procedure {
 }
 
 impl Procedure {
-    const ALL: [(&'static str, Procedure); 12] = [
+    const ALL: [(&'static str, Procedure); 13] = [
+        ("answerPermission", Procedure::AnswerPermission),
         ("answerQuestion", Procedure::AnswerQuestion),
         ("deleteSession", Procedure::DeleteSession),
         ("getSession", Procedure::GetSession),
@@ -116,6 +118,10 @@ impl Route {
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
             ["health"] => only("GET", Route::Health),
+            ["images", path, file] => {
+                let (path, file) = image(path, file).ok_or(Refusal::BadImage)?;
+                only("PUT", Route::ImagePut { path, file })
+            }
             ["stream"] => only("GET", Route::Stream),
             ["trpc", name] => {
                 let procedure = Procedure::parse(name).ok_or(Refusal::NotFound)?;
@@ -127,9 +133,18 @@ impl Route {
                 let user = percent_decode(user).and_then(|user| UserId::parse(&user).ok()).ok_or(Refusal::BadUserId)?;
                 let session = SessionId::parse(session).map_err(|_| Refusal::NotFound)?;
                 match rest {
-                    ["ingest"] => only("GET", Route::Ingest { user, session }),
+                    ["ingest"] => Ok(Route::Ingest { user, session }),
+                    ["images", path, file] => {
+                        let (path, file) = image(path, file).ok_or(Refusal::NotFound)?;
+                        only("GET", Route::ImageGet { user, session, path, file })
+                    }
                     ["progress"] => only("POST", Route::Progress { user, session }),
-                    ["snapshot"] | ["logs", _, "logs.tar.gz"] => only("PUT", Route::NotBuilt),
+                    ["snapshot"] if method == "GET" => Ok(Route::SnapshotGet { user, session }),
+                    ["snapshot"] => only("PUT", Route::SnapshotPut { user, session }),
+                    ["logs", execution, "logs.tar.gz"] => {
+                        let execution = ExecutionId::parse(execution).map_err(|_| Refusal::NotFound)?;
+                        only("PUT", Route::LogsPut { user, session, execution })
+                    }
                     _ => Err(Refusal::NotFound),
                 }
             }
@@ -145,6 +160,10 @@ impl Route {
             _ => Err(Refusal::NotFound),
         }
     }
+}
+
+fn image(path: &str, file: &str) -> Option<(ImagePath, ImageFile)> {
+    Some((ImagePath::parse(path).ok()?, ImageFile::parse(file).ok()?))
 }
 
 /// Undoes percent-encoding; None if it is broken or not UTF-8.
@@ -185,10 +204,42 @@ mod tests {
         let user = UserId::parse("oauth/google:1").unwrap();
         let session = SessionId::parse(SESSION).unwrap();
         let path = format!("/sessions/oauth%2Fgoogle%3A1/{SESSION}/ingest");
-        assert_eq!(Route::parse("GET", &path), Ok(Route::Ingest { user, session }));
+        for method in ["GET", "POST", "HEAD"] {
+            let ingest = Route::Ingest { user: user.clone(), session: session.clone() };
+            assert_eq!(Route::parse(method, &path), Ok(ingest), "every method is told that this is for sockets");
+        }
         for broken in ["%", "%2", "%zz", "%ff"] {
             assert_eq!(Route::parse("GET", &format!("/sessions/{broken}/{SESSION}/ingest")), Err(Refusal::BadUserId));
         }
+    }
+
+    #[test]
+    fn logs_are_put_under_the_name_of_an_execution() {
+        let path = |execution: &str| format!("/sessions/u/{SESSION}/logs/{execution}/logs.tar.gz");
+        let id = "exc_00000000000000000000000001";
+        let (user, session) = (UserId::parse("u").unwrap(), SessionId::parse(SESSION).unwrap());
+        let execution = ExecutionId::parse(id).unwrap();
+        assert_eq!(Route::parse("PUT", &path(id)), Ok(Route::LogsPut { user, session, execution }));
+        assert_eq!(Route::parse("GET", &path(id)), Err(Refusal::MethodNotAllowed));
+        assert_eq!(Route::parse("PUT", &path("..")), Err(Refusal::NotFound));
+    }
+
+    #[test]
+    fn images_have_names_that_cannot_climb() {
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+        let name = format!("{uuid}.png");
+        let (path, file) = (ImagePath::parse(uuid).unwrap(), ImageFile::parse(&name).unwrap());
+        let put = Route::ImagePut { path: path.clone(), file: file.clone() };
+        assert_eq!(Route::parse("PUT", &format!("/images/{uuid}/{name}")), Ok(put));
+        assert_eq!(Route::parse("GET", &format!("/images/{uuid}/{name}")), Err(Refusal::MethodNotAllowed));
+        for (path, file) in [(uuid, "cat.png"), ("..", name.as_str()), (uuid, "%2E%2E"), ("a", "b")] {
+            assert_eq!(Route::parse("PUT", &format!("/images/{path}/{file}")), Err(Refusal::BadImage));
+            let of_session = format!("/sessions/u/{SESSION}/images/{path}/{file}");
+            assert_eq!(Route::parse("GET", &of_session), Err(Refusal::NotFound));
+        }
+        let (user, session) = (UserId::parse("u").unwrap(), SessionId::parse(SESSION).unwrap());
+        let get = Route::ImageGet { user, session, path, file };
+        assert_eq!(Route::parse("GET", &format!("/sessions/u/{SESSION}/images/{uuid}/{name}")), Ok(get));
     }
 
     #[test]

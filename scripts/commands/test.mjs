@@ -34,7 +34,7 @@ const nodeTest = (...files) => [process.execPath, "--test", "--test-reporter=spe
 const SUITES = [
   {
     name: "native",
-    minutesMax: 20,
+    minutesMax: 40,
     command: ["cargo", "test", "--locked", "--no-fail-fast"],
     passed: /^test result: .* (\d+) passed/gm,
     failed: /^test result: .* (\d+) failed/gm,
@@ -55,7 +55,7 @@ const SUITES = [
   },
   {
     name: "e2e",
-    minutesMax: 12,
+    minutesMax: 30,
     command: nodeTest("e2e/*.test.mjs"),
     ...NODE_TEST,
   },

@@ -3,7 +3,7 @@
 import { Failure } from "./failure.mjs";
 import { userToken } from "./tokens.mjs";
 
-/** Every route answers without waiting for a container. */
+/** Most calls answer without waiting for a container. */
 const TIMEOUT_MS = 30_000;
 
 /** An answer that is not a success, in the words of the server. */
@@ -43,9 +43,10 @@ export class Api {
    *
    * @param {string} name
    * @param {object} input
+   * @param {number} [timeoutMs] more for a call that waits for a container
    */
-  async mutate(name, input) {
-    return (await this.#call(`/trpc/${name}`, { method: "POST", body: JSON.stringify(input) })).result.data;
+  async mutate(name, input, timeoutMs = TIMEOUT_MS) {
+    return (await this.#call(`/trpc/${name}`, { method: "POST", body: JSON.stringify(input), timeoutMs })).result.data;
   }
 
   /**
@@ -87,9 +88,9 @@ export class Api {
     return url;
   }
 
-  async #call(path, { method, body }) {
+  async #call(path, { method, body, timeoutMs = TIMEOUT_MS }) {
     const headers = { ...this.#headers, ...(body && { "content-type": "application/json" }) };
-    const response = await fetch(this.url + path, { method, headers, body, signal: AbortSignal.timeout(TIMEOUT_MS) });
+    const response = await fetch(this.url + path, { method, headers, body, signal: AbortSignal.timeout(timeoutMs) });
     const text = await response.text();
     let value;
     try {

@@ -1,7 +1,7 @@
 /** Builds the Worker (release wasm) and `sandboxd`, each only if something it is made from has changed. */
 
-import { readFileSync } from "node:fs";
-import { join, relative } from "node:path";
+import { readFileSync, writeFileSync } from "node:fs";
+import { basename, join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
 
 import { ask, step } from "./command.mjs";
@@ -9,6 +9,7 @@ import { Failure } from "./failure.mjs";
 import { ROOT, bin, inRoot } from "./paths.mjs";
 import { Stamp } from "./stamp.mjs";
 import { ensureRust, ensureWasmBindgen, ensureWorkerBuild, rustVersion } from "./tools.mjs";
+import { withNamesOf } from "./wasm-names.mjs";
 
 /** What every crate is built with. */
 const SHARED_INPUTS = ["Cargo.lock", "Cargo.toml", "rust-toolchain.toml"];
@@ -63,6 +64,9 @@ export async function buildWasm({ name, crate, folder, inputs }) {
     // The exact programs, so that nothing is looked for on the network.
     env: { ...process.env, WASM_BINDGEN_BIN: wasmBindgen, WASM_OPT_BIN: bin("wasm-opt"), ESBUILD_BIN: bin("esbuild") },
   });
+  const wasm = inRoot(folder, "build", "index_bg.wasm");
+  const own = [crate, ...cratesOf(crate).map((path) => basename(path))].map((name) => name.replaceAll("-", "_"));
+  writeFileSync(wasm, withNamesOf(readFileSync(wasm), own));
   stamp.write();
 }
 

@@ -65,6 +65,7 @@ export class Services {
       HOLDFAST_HOST_URL: this.hostUrl,
       HOLDFAST_MODEL_BASE_URL: modelUrl,
       HOLDFAST_MODEL: this.model,
+      ...(env.HOLDFAST_MODEL_IMAGES && { HOLDFAST_MODEL_IMAGES: env.HOLDFAST_MODEL_IMAGES }),
     };
     await this.startWorker();
   }

@@ -19,7 +19,13 @@ use worker::RequestInit;
 use worker::RequestRedirect;
 
 /// One try. 2xx is delivered; a network error, 429 and 5xx are tried again; everything else, a redirect too, is final.
-pub async fn deliver(config: &Config, post: &CallbackPost) -> worker::Result<Outcome> {
+pub async fn deliver(config: &Config, post: &CallbackPost) -> Outcome {
+    // The platform's own words may name the URL or a header, and are shown to whoever asks for the session.
+    let words = "the receiver could not be reached".to_owned();
+    attempt(config, post).await.unwrap_or(Outcome::Failed { code: "CALLBACK".into(), message: words })
+}
+
+async fn attempt(config: &Config, post: &CallbackPost) -> worker::Result<Outcome> {
     let refused = |message: String| Outcome::Refused { code: "CALLBACK".into(), message };
     if let Err(error) = check_url(&post.target.url, config.allow_loopback) {
         return Ok(refused(error.message.to_owned()));

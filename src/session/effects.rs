@@ -5,10 +5,15 @@ use crate::container;
 use crate::object::ask;
 use crate::object::within;
 use crate::session::callback;
+use crate::session::logs;
+use crate::session::secrets;
+use crate::session::snapshot;
 use crate::user;
 use object_core::directory::Call;
 use protocol::id::SandboxId;
 use protocol::sandbox::ApiError;
+use protocol::sandbox::Stop;
+use protocol::verdict::Taken;
 use session_core::message::Effect;
 use session_core::message::Outcome;
 use worker::Env;
@@ -26,7 +31,7 @@ pub async fn perform(env: &Env, config: &Config, effect: &Effect) -> Outcome {
 
 async fn try_once(env: &Env, config: &Config, effect: &Effect) -> worker::Result<Outcome> {
     match effect {
-        Effect::Callback(post) => callback::deliver(config, post).await,
+        Effect::Callback(post) => Ok(callback::deliver(config, post).await),
         Effect::DirectoryAdd { owner, entry } => {
             user::call(env, owner, &Call::Add { entry: entry.clone() }).await?;
             Ok(Outcome::Done)
@@ -39,17 +44,34 @@ async fn try_once(env: &Env, config: &Config, effect: &Effect) -> worker::Result
             let path = format!("/sessions/{session}/job/abort");
             to_sandbox(env, sandbox, effect, &path, None).await
         }
-        Effect::Stop { sandbox, session } => {
-            to_sandbox(env, sandbox, effect, &format!("/sessions/{session}/stop"), None).await
+        Effect::Judge { sandbox, session, verdict, .. } => {
+            let path = format!("/sessions/{session}/job/{}", verdict.route());
+            to_sandbox(env, sandbox, effect, &path, Some(verdict.body()?)).await
+        }
+        Effect::SnapshotRemove { user, session } => {
+            snapshot::remove(env, user, session).await?;
+            logs::remove(env, user, session).await?;
+            Ok(Outcome::Done)
+        }
+        Effect::Stop { sandbox, session, forget } => {
+            let body = serde_json::to_string(&Stop { forget: *forget })?;
+            to_sandbox(env, sandbox, effect, &format!("/sessions/{session}/stop"), Some(body)).await
         }
         Effect::Release { sandbox, execution } => {
             to_sandbox(env, sandbox, effect, &format!("{}{execution}", container::RELEASE), None).await
         }
-        Effect::Work { sandbox, work } => {
+        Effect::Work { sandbox, work, secrets } => {
+            let mut work = work.clone();
+            match secrets::open(config.secrets_key.as_deref(), secrets).await {
+                Ok(opened) => work.workspace.env.extend(opened),
+                Err(error) => {
+                    return Ok(Outcome::Refused { code: error.code().to_owned(), message: error.to_string() });
+                }
+            }
             let session = &work.workspace.session_id;
             let lease = work.turn.as_ref().map_or(String::new(), |turn| format!("&lease={}", turn.execution_id));
             let path = format!("/sessions/{session}/work?wake=1{lease}");
-            to_sandbox(env, sandbox, effect, &path, Some(serde_json::to_string(work)?)).await
+            to_sandbox(env, sandbox, effect, &path, Some(serde_json::to_string(&work)?)).await
         }
     }
 }
@@ -72,6 +94,7 @@ async fn to_sandbox(
     let bytes = response.bytes().await?;
     Ok(match response.status_code() {
         200..=299 => match effect {
+            Effect::Judge { .. } => taken(&serde_json::from_slice(&bytes)?),
             Effect::Work { .. } => Outcome::Progress(serde_json::from_slice(&bytes)?),
             _ => Outcome::Done,
         },
@@ -87,6 +110,14 @@ async fn to_sandbox(
             }
         }
     })
+}
+
+fn taken(taken: &Taken) -> Outcome {
+    if taken.success {
+        return Outcome::Done;
+    }
+    let message = "The agent does not wait for this answer, or not any more".to_owned();
+    Outcome::Refused { code: "NOT_WANTED".to_owned(), message }
 }
 
 fn failed(code: &str, message: &str) -> Outcome {

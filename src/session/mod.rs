@@ -5,8 +5,14 @@
 
 mod callback;
 mod effects;
+mod group;
+pub mod images;
+pub mod logs;
 pub mod routes;
+mod secrets;
+pub mod snapshot;
 mod sockets;
+mod viewers;
 
 use crate::config::Config;
 use crate::http;
@@ -17,6 +23,7 @@ use crate::object::Waiting;
 use crate::object::failed;
 use crate::object::now_ms;
 use crate::object::within;
+use crate::session::group::Group;
 use crate::sql::WorkerdDatabase;
 use futures_channel::oneshot;
 use object_core::ReplyTo;
@@ -31,15 +38,16 @@ use session_core::message::Output;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
 use worker::DurableObject;
 use worker::Env;
 use worker::Request;
 use worker::Response;
 use worker::State;
 use worker::WebSocket;
-use worker::WebSocketIncomingMessage;
 use worker::durable_object;
-use worker::wasm_bindgen;
+use worker::web_sys;
 
 /// How long a front end waits for a preparation or a start, which are bound to 12 minutes.
 const CALL_MS: i64 = 13 * 60 * 1_000;
@@ -48,7 +56,7 @@ const CALL_MS: i64 = 13 * 60 * 1_000;
 pub type CallResult = Result<Answer, TrpcError>;
 
 /// One agent session.
-#[durable_object]
+#[durable_object(alarm)]
 pub struct CloudAgentSession {
     shell: Rc<Shell>,
 }
@@ -62,6 +70,7 @@ struct Shell {
     core: RefCell<Session>,
     alarm: Alarm,
     waiting: Waiting<CallResult>,
+    group: RefCell<Group>,
     woken: Cell<bool>,
 }
 
@@ -77,6 +86,7 @@ impl DurableObject for CloudAgentSession {
             core: RefCell::new(Session::new(core)),
             alarm: Alarm::new(&state),
             waiting: Waiting::default(),
+            group: RefCell::default(),
             woken: Cell::new(false),
             state,
             env,
@@ -100,6 +110,11 @@ impl DurableObject for CloudAgentSession {
                 let result = shell.call(|reply| Input::Progress { reply, token, progress }).await?;
                 http::json(200, &result)
             }
+            "/snapshot" => {
+                let token = http::bearer(&request).unwrap_or_default();
+                let result = shell.call(|reply| Input::SnapshotAccess { reply, token }).await?;
+                http::json(200, &result)
+            }
             "/ingest" => shell.open_ingest(&request),
             "/stream" => shell.open_stream(&request),
             _ => Response::error("Not found", 404),
@@ -109,44 +124,63 @@ impl DurableObject for CloudAgentSession {
     async fn alarm(&self) -> worker::Result<Response> {
         self.shell.alarm.fired();
         // Never fails: the platform gives up an alarm that does. And a failure of one part stops no other.
+        let mut failed = false;
         for (part, result) in [
             ("wake", self.shell.wake()),
-            ("expire", self.shell.turn(Input::Expire).map(drop)),
+            ("expire", self.shell.turn(Input::Expire).map(|own| failed |= log_failed_jobs(&own))),
             ("pay_debts", self.shell.turn(Input::PayDebts).map(drop)),
         ] {
             if let Err(error) = result {
                 log::error("session_alarm", &[("part", part), ("error", &error.to_string())]);
-                self.shell.alarm.retry();
+                failed = true;
             }
+        }
+        // Last: what failed is still due, and would ring again at once.
+        if failed {
+            self.shell.alarm.retry();
         }
         Response::empty()
     }
+}
 
-    async fn websocket_message(&self, socket: WebSocket, message: WebSocketIncomingMessage) -> worker::Result<()> {
-        self.shell.wake()?;
-        self.shell.message(&socket, message)
+/// Whether a job of the alarm failed.
+fn log_failed_jobs(outputs: &[Output]) -> bool {
+    let mut failed = false;
+    for output in outputs {
+        if let Output::Failed { job, error } = output {
+            log::error("session_job", &[("job", job), ("error", error)]);
+            failed = true;
+        }
+    }
+    failed
+}
+
+/// The socket events, bound by our own hands: they wait for nothing, and the promise and the task that the library makes for each would cost more
+/// than the event.
+#[wasm_bindgen]
+impl CloudAgentSession {
+    #[wasm_bindgen(js_name = webSocketMessage)]
+    pub fn message(&self, socket: web_sys::WebSocket, message: JsValue) -> Result<(), JsValue> {
+        let socket = WebSocket::from(socket);
+        if let Err(error) = self.shell.wake() {
+            // Its frame cannot be taken: a producer that numbers its events connects again and resumes.
+            return Ok(group::refuse(&socket, &error)?);
+        }
+        Ok(self.shell.message(socket, message)?)
     }
 
-    async fn websocket_close(
-        &self,
-        socket: WebSocket,
-        code: usize,
-        reason: String,
-        _clean: bool,
-    ) -> worker::Result<()> {
+    #[wasm_bindgen(js_name = webSocketClose)]
+    pub fn close(&self, socket: web_sys::WebSocket, code: u16, reason: String) -> Result<(), JsValue> {
         // The one event that comes before `Woke`, which would find the socket gone and not know why.
-        let closed = self.shell.closed(&socket, u16::try_from(code).unwrap_or(1006), reason);
+        let closed = self.shell.closed(&socket.into(), code, reason);
         self.shell.wake()?;
-        closed
+        Ok(closed?)
     }
 
-    async fn websocket_error(&self, socket: WebSocket, _error: worker::Error) -> worker::Result<()> {
+    #[wasm_bindgen(js_name = webSocketError)]
+    pub fn error(&self, socket: web_sys::WebSocket) -> Result<(), JsValue> {
         self.shell.wake()?;
-        self.shell.closed(&socket, 1006, String::new())
-    }
-
-    async fn connect(&self, _socket: worker::Socket) -> worker::Result<()> {
-        Err(worker::Error::RustError("CloudAgentSession takes no raw sockets".into()))
+        Ok(self.shell.closed(&socket.into(), 1006, String::new())?)
     }
 }
 
@@ -156,32 +190,40 @@ impl Shell {
         if !self.woken.get() {
             self.turn(Input::Woke)?;
             self.woken.set(true);
-            self.resume_catch_ups()?;
+            self.resume_catch_ups();
         }
         Ok(())
     }
 
-    /// One input: one synchronous transaction, then its outputs. Returns the outputs for the event that is being handled; all others are
-    /// performed here.
+    /// One input, after the frames that came before it. Returns the outputs for the event that is being handled.
     fn turn(self: &Rc<Self>, input: Input) -> worker::Result<Vec<Output>> {
-        let facts = Facts { ingest: self.open_executions() };
+        self.flush()?;
+        self.receive(input)
+    }
+
+    /// One synchronous transaction, then its outputs. Returns those for the event that is being handled; all others are performed here.
+    fn receive(self: &Rc<Self>, input: Input) -> worker::Result<Vec<Output>> {
+        let facts = Facts { ingest: self.open_executions(), viewers: self.viewers() };
         let mut entropy = object::entropy()?;
         let turn = self.core.borrow_mut().receive(&self.db, now_ms(), &facts, &mut entropy, input).map_err(failed)?;
         self.alarm.set(turn.alarm);
-        let mut own = Vec::new();
+        let (mut own, mut broadcasts) = (Vec::new(), Vec::new());
         for output in turn.outputs {
             match output {
-                Output::Broadcast(broadcast) => self.broadcast(&broadcast),
+                Output::Broadcast(broadcast) => broadcasts.push(broadcast),
+                Output::CloseAll { reason } => self.close_all(&reason),
                 Output::Perform { key, effect } => self.perform(key, effect),
                 Output::Reply { to, result } => self.waiting.answer(to, result),
                 Output::ToIngest { execution, command } => self.send_to_ingest(&execution, &command),
                 Output::AcceptIngest { .. }
                 | Output::AcceptStream
-                | Output::Answer(_)
+                | Output::Answer { .. }
                 | Output::Close { .. }
+                | Output::Failed { .. }
                 | Output::Refuse { .. } => own.push(output),
             }
         }
+        self.broadcast(&broadcasts);
         Ok(own)
     }
 
@@ -189,10 +231,12 @@ impl Shell {
     async fn call(self: &Rc<Self>, input: impl FnOnce(ReplyTo) -> Input) -> worker::Result<CallResult> {
         let number = object::entropy()?.reply_to();
         let answer: oneshot::Receiver<CallResult> = self.waiting.register(number);
-        self.turn(input(number))?;
-        let answered = within(CALL_MS, answer).await;
+        let answered = match self.turn(input(number)) {
+            Ok(_) => Ok(within(CALL_MS, answer).await),
+            Err(error) => Err(error),
+        };
         self.waiting.forget(number);
-        Ok(match answered {
+        Ok(match answered? {
             Some(Ok(result)) => result,
             _ => Err(TrpcError::retryable("TIMEOUT", "The work goes on, but took too long to wait for")),
         })

@@ -1,14 +1,15 @@
 //! The Worker's side of the session routes that are not tRPC: guards, then a request to the object.
 
 use crate::auth;
+use crate::auth::Bearer;
 use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
 use crate::object::ask;
 use crate::object::now_ms;
 use crate::session::CallResult;
-use crate::session::sockets::TICKET;
 use crate::session::sockets::USER_TOKEN;
+use crate::session::viewers::TICKET;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 use protocol::sandbox::ApiError;
@@ -28,7 +29,7 @@ const BINDING: &str = "CLOUD_AGENT_SESSION";
 /// How long an upgrade, or a call that nobody's work stands behind, may take.
 const ANSWER_MS: i64 = 15_000;
 
-/// `GET /sessions/{user}/{session}/ingest`: spec/session.md 5.1.
+/// `/sessions/{user}/{session}/ingest`: spec/session.md 5.1.
 pub async fn ingest(
     request: Request,
     env: &Env,
@@ -40,14 +41,11 @@ pub async fn ingest(
         return Response::error("Expected WebSocket upgrade", 426);
     }
     let headers = forwarded(&request)?;
-    // A user's token is a JWT, an execution's ingest secret is not: the object knows only the latter.
-    if http::bearer(&request).is_none_or(|bearer| bearer.contains('.')) {
-        let header = request.headers().get("authorization")?;
-        match auth::user(header.as_deref(), config.nextauth_secret.as_deref(), now_ms()) {
-            Err(message) => return Response::error(message, 401),
-            Ok(owner) if owner != *user => return Response::error("Token does not match session user", 403),
-            Ok(_) => headers.set(USER_TOKEN, "1")?,
-        }
+    match bearer(&request, config, user)? {
+        Err(refusal) => return Response::error(refusal.message, refusal.code.facts().1),
+        Ok(Bearer::Owner) => headers.set(USER_TOKEN, "1")?,
+        // An ingest secret: the object checks it.
+        Ok(Bearer::Container(_)) => {}
     }
     upgrade(&request, env, user, session, "/ingest", headers).await
 }
@@ -87,13 +85,24 @@ pub async fn progress(mut request: Request, env: &Env, user: &UserId, session: &
     if let Err(invalid) = serde_json::from_slice::<Progress>(&body) {
         return http::json(400, &error("INVALID_REQUEST", &invalid.to_string()));
     }
-    let headers = Headers::new();
-    headers.set("authorization", &format!("Bearer {token}"))?;
-    let result: CallResult = post(env, user, session, "/progress", headers, &body, ANSWER_MS).await?;
-    match result {
+    match ask_with_token(env, user, session, "/progress", &token, &body).await? {
         Ok(answer) => http::json(200, &answer),
         Err(refusal) => http::json(refusal.code.facts().1, &error(refusal.code.facts().0, &refusal.message)),
     }
+}
+
+/// Asks a session object on behalf of its container, which shows a report token.
+pub async fn ask_with_token(
+    env: &Env,
+    user: &UserId,
+    session: &SessionId,
+    path: &str,
+    token: &str,
+    body: &[u8],
+) -> worker::Result<CallResult> {
+    let headers = Headers::new();
+    headers.set("authorization", &format!("Bearer {token}"))?;
+    post(env, user, session, path, headers, body, ANSWER_MS).await
 }
 
 /// Calls a session object on behalf of a front end.
@@ -137,6 +146,12 @@ async fn upgrade(
     init.with_method(Method::Get).with_headers(headers);
     let forwarded = Request::new_with_init(url.as_str(), &init)?;
     ask(env, BINDING, &session.object_name(user), forwarded, ANSWER_MS).await
+}
+
+/// Who shows up at a route of a session of `owner`.
+pub fn bearer(request: &Request, config: &Config, owner: &UserId) -> worker::Result<Result<Bearer, TrpcError>> {
+    let header = request.headers().get("authorization")?;
+    Ok(auth::bearer(header.as_deref(), owner, config.nextauth_secret.as_deref(), now_ms()))
 }
 
 /// The caller's headers, without what only the Worker may say.

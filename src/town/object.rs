@@ -1,4 +1,4 @@
-//! `TownDO`, named by its town: the shell around `town-core`.
+//! `TownDO`, named by its town: the shell around `town-core`, for the container's side of it. No route makes a ledger, and none is linked.
 //!
 //! Stores nothing itself. An object that was evicted between any two events continues as if it had not been.
 
@@ -20,11 +20,11 @@ use protocol::town::TownHealth;
 use std::cell::Cell;
 use std::rc::Rc;
 use town_core::Town;
-use town_core::message::Answer;
-use town_core::message::Call;
-use town_core::message::DrainChange;
-use town_core::message::Input;
-use town_core::message::Output;
+use town_core::message::container::ContainerAnswer;
+use town_core::message::container::ContainerCall;
+use town_core::message::container::ContainerInput;
+use town_core::message::container::ContainerOutput;
+use town_core::message::container::DrainChange;
 use worker::DurableObject;
 use worker::Env;
 use worker::Method;
@@ -42,7 +42,7 @@ const ANSWER_MS: i64 = 8 * SECOND;
 const HEALTH_MS: i64 = 5 * SECOND;
 
 /// Asks a town.
-pub async fn call(env: &Env, town: &TownId, call: &Call) -> worker::Result<Answer> {
+pub async fn call(env: &Env, town: &TownId, call: &ContainerCall) -> worker::Result<ContainerAnswer> {
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(serde_json::to_string(call)?.into()));
     let request = Request::new_with_init("http://town/", &init)?;
@@ -69,7 +69,7 @@ struct Shell {
 impl DurableObject for TownDO {
     fn new(state: State, env: Env) -> Self {
         let shell = Shell {
-            db: object::open(&state.storage(), town_core::MIGRATIONS),
+            db: object::open(&state.storage(), town_core::CONTAINER_MIGRATIONS),
             core: Town::new(Config::from_env(&env).limits.town),
             alarm: Alarm::new(&state),
             woken: Cell::new(false),
@@ -80,8 +80,8 @@ impl DurableObject for TownDO {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        let call: Call = serde_json::from_slice(&request.bytes().await?)?;
-        match self.shell.turn(Input::Call(call))? {
+        let call: ContainerCall = serde_json::from_slice(&request.bytes().await?)?;
+        match self.shell.turn(ContainerInput::Call(call))? {
             Some(answer) => http::json(200, &answer),
             None => Err(worker::Error::RustError("a call without an answer".into())),
         }
@@ -89,26 +89,26 @@ impl DurableObject for TownDO {
 
     async fn alarm(&self) -> worker::Result<Response> {
         self.shell.alarm.fired();
-        self.shell.turn(Input::Tick)?;
+        self.shell.turn(ContainerInput::Woke)?;
         Response::empty()
     }
 }
 
 impl Shell {
     /// One input: one synchronous transaction, then its outputs. Returns the answer, if the input asked for one.
-    fn turn(self: &Rc<Self>, input: Input) -> worker::Result<Option<Answer>> {
+    fn turn(self: &Rc<Self>, input: ContainerInput) -> worker::Result<Option<ContainerAnswer>> {
         if !self.woken.replace(true) {
-            self.turn(Input::Woke)?;
+            self.turn(ContainerInput::Woke)?;
         }
         let mut entropy = object::entropy()?;
-        let turn = self.core.receive(&self.db, now_ms(), &mut entropy, &input).map_err(failed)?;
+        let turn = self.core.receive_container(&self.db, now_ms(), &mut entropy, &input).map_err(failed)?;
         self.alarm.set(turn.alarm);
         let mut own = None;
         for output in turn.outputs {
             match output {
-                Output::Answer(answer) => own = Some(answer),
-                Output::Drain(change) => self.log(&change),
-                Output::Handoff { nonce } => self.hand_off(nonce),
+                ContainerOutput::Answer(answer) => own = Some(answer),
+                ContainerOutput::Drain(change) => self.log(&change),
+                ContainerOutput::Handoff { nonce } => self.hand_off(nonce),
             }
         }
         Ok(own)
@@ -121,7 +121,7 @@ impl Shell {
             let told = match shell.health(&nonce).await {
                 Ok(Some(health)) => {
                     let (instance, draining) = (health.container_instance_id, health.draining);
-                    shell.turn(Input::ContainerHealth { instance, draining }).map(drop)
+                    shell.turn(ContainerInput::Health { instance, draining }).map(drop)
                 }
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),

@@ -20,8 +20,8 @@ use protocol::town::HeartbeatAnswer;
 use protocol::town::Ready;
 use protocol::town::ReadyAnswer;
 use protocol::town::Success;
-use town_core::message::Answer;
-use town_core::message::Call;
+use town_core::message::container::ContainerAnswer;
+use town_core::message::container::ContainerCall;
 use worker::Env;
 use worker::Request;
 use worker::Response;
@@ -38,7 +38,7 @@ pub async fn serve(route: TownRoute, request: Request, env: &Env, config: &Confi
 pub fn refuse(refusal: Refusal) -> worker::Result<Response> {
     fail(match refusal {
         Refusal::MethodNotAllowed => &TownError::MethodNotAllowed,
-        Refusal::BadUserId | Refusal::NotFound => &TownError::NotFound,
+        Refusal::BadImage | Refusal::BadUserId | Refusal::NotFound => &TownError::NotFound,
     })
 }
 
@@ -56,39 +56,39 @@ async fn handle(route: TownRoute, mut request: Request, env: &Env, config: &Conf
         TownRoute::ContainerEviction { town } => {
             guard::container(bearer, secret, now_ms(), &town)?;
             let instance = Eviction::read(&body(&mut request).await?).container_instance_id;
-            (town, Call::ContainerEviction { instance })
+            (town, ContainerCall::Eviction { instance })
         }
         TownRoute::ContainerReady { town } => {
             guard::container(bearer, secret, now_ms(), &town)?;
             let ready = Ready::read(&body(&mut request).await?).map_err(TownError::BadRequest)?;
-            (town, Call::ContainerReady { instance: ready.container_instance_id, nonce: ready.nonce })
+            (town, ContainerCall::Ready { instance: ready.container_instance_id, nonce: ready.nonce })
         }
         TownRoute::DrainStatus { town } => {
             guard::container(bearer, secret, now_ms(), &town)?;
-            (town, Call::DrainStatus)
+            (town, ContainerCall::DrainStatus)
         }
         TownRoute::Heartbeat { town, rig, agent } => {
             guard::agent(bearer, secret, now_ms(), &town, &rig, &agent)?;
             let body = Heartbeat::read(&body(&mut request).await?);
-            (town, Call::Heartbeat { agent, body, rig })
+            (town, ContainerCall::Heartbeat { agent, body, rig })
         }
         TownRoute::NotBuilt => return Err(TownError::NotBuilt),
     };
     answer(env, &town, &call).await
 }
 
-async fn answer(env: &Env, town: &TownId, call: &Call) -> Result<Response, TownError> {
+async fn answer(env: &Env, town: &TownId, call: &ContainerCall) -> Result<Response, TownError> {
     Ok(match object::call(env, town, call).await? {
-        Answer::DrainStatus { nonce } => {
+        ContainerAnswer::DrainStatus { nonce } => {
             http::json(200, &Success::new(DrainStatus { draining: nonce.is_some(), drain_nonce: nonce }))
         }
-        Answer::Eviction { nonce } => {
+        ContainerAnswer::Eviction { nonce } => {
             http::json(200, &Success::new(EvictionAnswer { acknowledged: true, drain_nonce: nonce }))
         }
-        Answer::Heartbeat { nonce } => {
+        ContainerAnswer::Heartbeat { nonce } => {
             http::json(200, &Success::new(HeartbeatAnswer { heartbeat: true, drain_nonce: nonce }))
         }
-        Answer::Ready { cleared } => http::json(200, &Success::new(ReadyAnswer { cleared })),
+        ContainerAnswer::Ready { cleared } => http::json(200, &Success::new(ReadyAnswer { cleared })),
     }?)
 }
 

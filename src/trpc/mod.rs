@@ -5,6 +5,7 @@
 pub mod ticket;
 
 use crate::auth;
+use crate::auth::Caller;
 use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
@@ -13,10 +14,10 @@ use crate::object;
 use crate::object::now_ms;
 use crate::route::Procedure;
 use crate::route::Refusal;
+use crate::session::logs;
 use crate::session::routes;
 use crate::user;
 use object_core::directory;
-use object_core::entropy::constant_time_eq;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 use protocol::time::iso8601;
@@ -60,12 +61,18 @@ pub async fn call(procedure: Procedure, request: Request, env: &Env, config: &Co
 /// Answers a request that has no route, in this family's shape.
 pub fn refuse(procedure: &str, refusal: Refusal) -> worker::Result<Response> {
     let error = match refusal {
+        // How a batch names its calls.
+        Refusal::NotFound if procedure.contains(',') => no_batches(),
         Refusal::MethodNotAllowed => TrpcError::new(Code::MethodNotSupported, "Queries are GET, mutations are POST"),
-        Refusal::BadUserId | Refusal::NotFound => {
+        Refusal::BadImage | Refusal::BadUserId | Refusal::NotFound => {
             TrpcError::new(Code::NotFound, format!("No procedure found on path \"{procedure}\""))
         }
     };
     answer_error(procedure, &error)
+}
+
+fn no_batches() -> TrpcError {
+    TrpcError::new(Code::BadRequest, "Batches are not supported: use httpLink")
 }
 
 fn answer_error(procedure: &str, error: &TrpcError) -> worker::Result<Response> {
@@ -73,9 +80,12 @@ fn answer_error(procedure: &str, error: &TrpcError) -> worker::Result<Response> 
 }
 
 async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Config) -> worker::Result<Answer> {
+    if request.url()?.query_pairs().any(|(key, _)| key == "batch") {
+        return Ok(Err(no_batches()));
+    }
     let header = request.headers().get("authorization")?;
-    let user = match auth::user(header.as_deref(), config.nextauth_secret.as_deref(), now_ms()) {
-        Ok(user) => user,
+    let Caller { user, bot } = match auth::caller(header.as_deref(), config.nextauth_secret.as_deref(), now_ms()) {
+        Ok(caller) => caller,
         Err(message) => return Ok(Err(TrpcError::new(Code::Unauthorized, message))),
     };
     if procedure.needs_internal_key()
@@ -99,7 +109,7 @@ async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Con
                 Code::InternalServerError,
                 "WORKER_URL is not configured: containers could not report",
             ))),
-            Ok(input) => prepare(env, user, input).await,
+            Ok(input) => prepare(env, user, bot.as_deref(), input).await,
         },
         Procedure::ListSessions => match trpc::parse_list_sessions(&input) {
             Err(issues) => Ok(Err(invalid(issues))),
@@ -122,10 +132,22 @@ async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Con
         },
         Procedure::GetSession => simple(env, &user, &input, "cloudAgentSessionId", &Call::View).await,
         Procedure::InterruptSession => simple(env, &user, &input, "sessionId", &Call::Interrupt).await,
-        Procedure::DeleteSession => simple(env, &user, &input, "sessionId", &Call::Delete).await,
-        Procedure::AnswerQuestion | Procedure::GetWrapperLogs | Procedure::RejectQuestion => {
-            Ok(Err(TrpcError::new(Code::NotImplemented, format!("{} is not implemented yet", procedure.name()))))
+        Procedure::DeleteSession => {
+            let deleted = simple(env, &user, &input, "sessionId", &Call::Delete).await;
+            Ok(deleted.unwrap_or_else(|failure| {
+                let session = input.get("sessionId").and_then(Value::as_str).unwrap_or_default();
+                let fields = [("user", user.as_str()), ("session", session), ("error", &failure.to_string())];
+                log::error("delete_session", &fields);
+                Err(TrpcError::new(Code::InternalServerError, "Failed to clean up session metadata"))
+            }))
         }
+        Procedure::AnswerPermission => judge(env, &user, trpc::parse_answer_permission(&input)).await,
+        Procedure::AnswerQuestion => judge(env, &user, trpc::parse_answer_question(&input)).await,
+        Procedure::RejectQuestion => judge(env, &user, trpc::parse_reject_question(&input)).await,
+        Procedure::GetWrapperLogs => match trpc::parse_wrapper_logs(&input) {
+            Err(issues) => Ok(Err(invalid(issues))),
+            Ok(wanted) => wrapper_logs(env, &user, &wanted).await,
+        },
     }
 }
 
@@ -137,13 +159,33 @@ async fn simple(env: &Env, user: &UserId, input: &Value, field: &str, call: &Cal
     }
 }
 
+/// A person's word to the agent.
+async fn judge(env: &Env, user: &UserId, judge: Result<trpc::Judge, Vec<trpc::Issue>>) -> worker::Result<Answer> {
+    match judge {
+        Err(issues) => Ok(Err(TrpcError::invalid(&issues))),
+        Ok(judge) => routes::call(env, user, &judge.session, &Call::Judge(judge.verdict), CALL_MS).await,
+    }
+}
+
+/// What the container of an execution logged, as far as it has come.
+async fn wrapper_logs(env: &Env, user: &UserId, wanted: &trpc::WrapperLogs) -> worker::Result<Answer> {
+    let trpc::WrapperLogs { session, execution } = wanted;
+    if let Err(error) = routes::call(env, user, session, &Call::View, CALL_MS).await? {
+        return Ok(Err(error));
+    }
+    match logs::read(env, user, session, execution).await? {
+        Some(content) => answer(&json!({ "content": content, "sessionId": session, "executionId": execution })),
+        None => Ok(Err(TrpcError::new(Code::NotFound, "No logs of this execution have arrived"))),
+    }
+}
+
 /// New ids, then a registration. With `autoInitiate` the answer needs no container and no network beyond our own objects.
-async fn prepare(env: &Env, user: UserId, input: trpc::PrepareSession) -> worker::Result<Answer> {
+async fn prepare(env: &Env, user: UserId, bot: Option<&str>, input: trpc::PrepareSession) -> worker::Result<Answer> {
     let mut entropy = object::entropy()?;
     let broken = |error: protocol::id::InvalidId| worker::Error::RustError(error.to_string());
     let session = SessionId::parse(&format!("agent_{}", entropy.uuid())).map_err(broken)?;
     let kilo_session = protocol::id::KiloSessionId::parse(&entropy.kilo_session_id(now_ms())).map_err(broken)?;
-    let sandbox = sandbox_id(input.organization_id.as_deref(), &user).map_err(broken)?;
+    let sandbox = sandbox_id(input.organization_id.as_deref(), &user, bot).map_err(broken)?;
     let registration = Registration { user: user.clone(), session: session.clone(), kilo_session, sandbox, input };
     routes::call(env, &user, &session, &Call::Register(Box::new(registration)), WORK_CALL_MS).await
 }
@@ -163,11 +205,7 @@ fn answer<T: serde::Serialize>(data: &T) -> worker::Result<Answer> {
 /// Checks `x-internal-api-key`.
 pub fn internal_key(request: &Request, config: &Config) -> Result<(), TrpcError> {
     let given = request.headers().get("x-internal-api-key").ok().flatten();
-    match (&config.internal_api_secret, given) {
-        (None, _) => Err(TrpcError::new(Code::InternalServerError, "INTERNAL_API_SECRET is not configured")),
-        (Some(secret), Some(given)) if constant_time_eq(secret, &given) => Ok(()),
-        (Some(_), _) => Err(TrpcError::new(Code::Unauthorized, "Invalid or missing internal API key")),
-    }
+    auth::internal_key(config.internal_api_secret.as_deref(), given.as_deref())
 }
 
 /// The input of a call: the query parameter `input`, or the body.

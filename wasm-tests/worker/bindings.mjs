@@ -12,4 +12,5 @@ export const bindings = {
   INTERNAL_API_SECRET: "test-internal-secret-0123456789abcdef0123456789abc",
   NEXTAUTH_SECRET: "test-nextauth-secret-0123456789abcdef0123456789abc",
   WORKER_URL: "http://127.0.0.1:9",
+  WS_ALLOWED_ORIGINS: "https://app.example, https://other.example",
 };

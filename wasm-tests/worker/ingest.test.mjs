@@ -92,6 +92,8 @@ test("each fault of a handshake has its status", async () => {
   };
   const stranger = await headersOf("oauth/stranger:1");
   expect(await shake({ upgrade: "" })).toEqual([426, "Expected WebSocket upgrade"]);
+  const posted = await ask(turn.ingestUrl, { method: "POST", headers: session.headers });
+  expect([posted.status, await posted.text()]).toEqual([426, "Expected WebSocket upgrade"]);
   expect(await shake(changed("executionId"))).toEqual([400, "Missing executionId parameter"]);
   expect(await shake(changed("executionId", "exc_01ARZ3NDEKTSV4RRFFQ69G5FAV"))).toEqual([404, "Execution not found"]);
   expect(await shake(changed("executionId", "1; DROP TABLE log"))).toEqual([404, "Execution not found"]);
@@ -175,7 +177,7 @@ test("the commands of the object reach a wrapper whose object was evicted", asyn
   const answer = await ask("/trpc/interruptSession", { method: "POST", headers: session.headers, body });
   expect((await answer.json()).result.data).toEqual({ success: true, message: "Interrupt signal sent", processesFound: false });
   expect(await wrapper.next()).toEqual({ type: "kill", signal: "SIGTERM" });
-  expect((await session.view()).lastExecution.status).toBe("interrupted");
+  expect((await session.view()).lastExecution.status).toBe("failed");
 });
 
 test("reports of a stale attempt and with a wrong token are refused, and change nothing", async () => {

@@ -8,6 +8,7 @@ export default defineConfig({
   test: {
     name: "worker",
     include: ["*.test.mjs"],
+    globalSetup: ["./receiver.mjs"],
     // A panic in wasm shows as a request that is never answered.
     testTimeout: 20_000,
     // The runner would wait for ever for what an object logs while a file ends.

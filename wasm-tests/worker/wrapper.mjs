@@ -13,7 +13,7 @@ import { headersOf } from "./tokens.mjs";
 
 const ANSWER_MS = 15_000;
 
-/** A debt that is retried later than this from now is being tried: the pause after a failure is shorter, at first. */
+/** A debt that is retried later than this from now is being tried: the pause after a failure is shorter, at first. A callback's is known exactly. */
 const TRY_MS = 9_000;
 
 const DONE = { type: "done", branch: "session/test", resume: "fresh" };
@@ -31,10 +31,10 @@ export async function refusal(response) {
 }
 
 /** A new session of a user of its own, whose first turn is to begin by itself. */
-export async function newSession(name) {
+export async function newSession(name, fields) {
   const user = `oauth/${name}:1`;
   const headers = await headersOf(user);
-  const input = { prompt: "go", mode: "code", model: "scripted", gitUrl: "file:///nowhere.git", autoInitiate: true };
+  const input = { prompt: "go", mode: "code", model: "scripted", gitUrl: "file:///nowhere.git", autoInitiate: true, ...fields };
   const response = await ask("/trpc/prepareSession", { method: "POST", headers, body: JSON.stringify(input) });
   const { cloudAgentSessionId } = (await response.json()).result.data;
   const session = new Session(user, headers, cloudAgentSessionId);
@@ -43,15 +43,15 @@ export async function newSession(name) {
 }
 
 /** A session whose first turn runs, with its wrapper connected. */
-export async function runningSession(name) {
-  const session = await newSession(name);
+export async function runningSession(name, fields) {
+  const session = await newSession(name, fields);
   await session.report(await session.work(), 1, "kilo_server", DONE);
   const start = await session.work();
   const wrapper = await session.connect(start.turn);
   const resume = await wrapper.next();
   if (resume.type !== "resume" || resume.lastSeq !== 0) throw new Error(`not a new log: ${JSON.stringify(resume)}`);
   await session.report(start, 1, "kilo_server", DONE);
-  return { session, wrapper, turn: start.turn };
+  return { session, wrapper, turn: start.turn, report: start.report };
 }
 
 class Session {
@@ -73,7 +73,8 @@ class Session {
    * test runner waits half a minute.
    */
   async evict() {
-    const underWay = `SELECT key FROM owed WHERE attempt > 0 AND retry_at > ${Date.now() + TRY_MS}`;
+    const pause = "CASE WHEN key LIKE 'callback/%' THEN 60000 << (attempt - 1) ELSE 0 END";
+    const underWay = `SELECT key FROM owed WHERE dead IS NULL AND attempt > 0 AND retry_at > ${Date.now() + TRY_MS} + ${pause}`;
     await eventually(() => this.rows(underWay), (rows) => rows.length === 0);
     await evictDurableObject(this.object, { webSockets: "hibernate" });
   }
@@ -95,10 +96,12 @@ class Session {
     return rang;
   }
 
-  /** The work that the session asks its container for. */
+  /** The work that the session asks its container for, as it asks the first time. */
   async work() {
     const [owed] = await this.rows("SELECT effect FROM owed WHERE key LIKE 'work/%'");
-    return JSON.parse(owed.effect).work.work;
+    const { work } = JSON.parse(owed.effect).work;
+    if (work.turn) work.turn.ingestUrl += "&generation=1";
+    return work;
   }
 
   /** Reports progress, as often and as late as a container may. */
@@ -122,6 +125,13 @@ class Session {
     const socket = new Socket(await this.handshake(turn, changes));
     await this.evict();
     return socket;
+  }
+
+  /** Calls a mutation as the session's owner: its status and its data, or its error. */
+  async mutate(procedure, input) {
+    const response = await ask(`/trpc/${procedure}`, { method: "POST", headers: this.headers, body: JSON.stringify(input) });
+    const { result, error } = await response.json();
+    return { status: response.status, data: result?.data, error };
   }
 
   /** `getSession`; undefined if there is none. */

@@ -54,6 +54,19 @@ impl Default for LifecycleLimits {
     }
 }
 
+/// A number that must be positive is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("container limits must all be over 0")]
+pub struct NotPositive;
+
+impl LifecycleLimits {
+    /// Refuses numbers that cannot work.
+    pub fn check(&self) -> Result<(), NotPositive> {
+        let numbers = [self.start_ms, self.idle_ms, self.stop_ms, self.lease_ms];
+        if numbers.iter().all(|number| *number > 0) { Ok(()) } else { Err(NotPositive) }
+    }
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -329,6 +342,15 @@ fn touch(db: &dyn Database, now: i64) -> Result<(), DatabaseError> {
 mod tests {
     use super::*;
     use database::NativeDatabase;
+
+    #[test]
+    fn every_limit_must_be_over_0() {
+        assert_eq!(LifecycleLimits::default().check(), Ok(()));
+        for name in ["start_ms", "idle_ms", "stop_ms", "lease_ms"] {
+            let limits: LifecycleLimits = serde_json::from_str(&format!(r#"{{"{name}":0}}"#)).unwrap();
+            assert_eq!(limits.check(), Err(NotPositive), "{name}");
+        }
+    }
 
     struct Sandbox {
         db: NativeDatabase,

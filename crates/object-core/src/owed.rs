@@ -114,12 +114,15 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
             .transpose()
     }
 
-    /// Ends a debt: it happened, or it never will. Returns it if it was still there.
+    /// Ends a debt: it happened, or it never will. Returns it if it was still there and can be read.
     pub fn settle(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
-        db.query("DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to, dead", &[key.into()])?
-            .first()
-            .map(read)
-            .transpose()
+        let sql = "DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to, dead";
+        Ok(db.query(sql, &[key.into()])?.first().and_then(|row| read(row).ok()))
+    }
+
+    /// Changes who waits for a debt.
+    pub fn reply_to(db: &dyn Database, key: &str, reply_to: ReplyTo) -> Result<(), DatabaseError> {
+        execute(db, "UPDATE owed SET reply_to = ? WHERE key = ?", &[reply_to.0.into(), key.into()])
     }
 
     /// Moves the next try.
@@ -137,10 +140,15 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
         execute(db, "UPDATE owed SET dead = ? WHERE key = ?", &[reason.into(), key.into()])
     }
 
-    /// The debts whose keys begin with `prefix`, oldest first, those that were given up among them.
+    /// Forgets what was given up: nobody is left to be shown it.
+    pub fn forget_dead(db: &dyn Database) -> Result<(), DatabaseError> {
+        execute(db, "DELETE FROM owed WHERE dead IS NOT NULL", &[])
+    }
+
+    /// The debts whose keys begin with `prefix`, oldest first, those that were given up among them. One that cannot be read is left out.
     pub fn list(db: &dyn Database, prefix: &str) -> Result<Vec<Debt<E>>, DatabaseError> {
         let sql = "SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE substr(key, 1, length(?1)) = ?1 ORDER BY since, key";
-        db.query(sql, &[prefix.into()])?.iter().map(read).collect()
+        Ok(db.query(sql, &[prefix.into()])?.iter().filter_map(|row| read(row).ok()).collect())
     }
 
     /// When the next debt is due.
@@ -219,6 +227,9 @@ mod tests {
         let keys: Vec<_> = Owed::take_due(&db, 10, backoff).unwrap().into_iter().map(|debt| debt.key).collect();
         assert_eq!(keys, ["b"]);
         assert_eq!(Owed::<String>::next_retry(&db).unwrap(), Some(110));
+        assert_eq!(Owed::<String>::list(&db, "").unwrap().len(), 1);
+        assert!(Owed::<String>::settle(&db, "a").unwrap().is_none());
+        assert!(db.query("SELECT 1 FROM owed WHERE key = 'a'", &[]).unwrap().is_empty(), "and can be ended");
     }
 
     #[test]

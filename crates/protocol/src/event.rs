@@ -57,10 +57,25 @@ pub fn event_class(stream_event_type: &str, data: &RawValue) -> EventClass {
     }
     let Ok(peek) = serde_json::from_str::<Peek>(data.get()) else { return EventClass::Volatile };
     let name = peek.event.or(peek.kind).unwrap_or_default();
-    if STORED_AGENT_EVENTS.contains(&name.as_ref()) {
+    let properties = peek.properties.unwrap_or_default();
+    let (info, part) = (properties.info.unwrap_or_default(), properties.part.unwrap_or_default());
+    agent_event_class(&name, info.id.as_deref(), part.message_id.as_deref().zip(part.id.as_deref()))
+}
+
+/// The class of the agent server's event `name`: what [`event_class`] says once it travels. `message` is the id in its
+/// `properties.info`, `part` the message's and the part's id in its `properties.part`.
+pub fn agent_event_class(name: &str, message: Option<&str>, part: Option<(&str, &str)>) -> EventClass {
+    if STORED_AGENT_EVENTS.contains(&name) {
         return EventClass::Log;
     }
-    peek.properties.and_then(|properties| properties.entity_key(&name)).map_or(EventClass::Volatile, EventClass::Entity)
+    let key = match name {
+        "message.updated" => message.filter(|id| is_usable(id)).map(|id| format!("message/{id}")),
+        "message.part.updated" => part
+            .filter(|(message, part)| is_usable(message) && is_usable(part))
+            .map(|(message, part)| format!("part/{message}/{part}")),
+        _ => None,
+    };
+    key.map_or(EventClass::Volatile, EventClass::Entity)
 }
 
 /// The few fields of an agent-server event that decide its class.
@@ -74,7 +89,7 @@ struct Peek<'a> {
     properties: Option<PeekProperties<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct PeekProperties<'a> {
     #[serde(borrow)]
     info: Option<PeekEntity<'a>>,
@@ -82,7 +97,7 @@ struct PeekProperties<'a> {
     part: Option<PeekEntity<'a>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct PeekEntity<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
@@ -90,22 +105,9 @@ struct PeekEntity<'a> {
     message_id: Option<Cow<'a, str>>,
 }
 
-impl PeekProperties<'_> {
-    fn entity_key(&self, event: &str) -> Option<String> {
-        match event {
-            "message.updated" => Some(format!("message/{}", usable(&self.info.as_ref()?.id)?)),
-            "message.part.updated" => {
-                let part = self.part.as_ref()?;
-                Some(format!("part/{}/{}", usable(&part.message_id)?, usable(&part.id)?))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// An id that can be part of a key: there, not empty, and of a sane length.
-fn usable<'a>(id: &'a Option<Cow<'_, str>>) -> Option<&'a str> {
-    id.as_deref().filter(|id| (1..=256).contains(&id.len()))
+/// An id that can be part of a key: not empty, and of a sane length.
+fn is_usable(id: &str) -> bool {
+    (1..=256).contains(&id.len())
 }
 
 #[cfg(test)]

@@ -63,10 +63,18 @@ macro_rules! identifiers {
 identifiers! {
     /// One agent inside a town.
     AgentId: is_slug, "Invalid agent id: 1 to 128 letters, digits, '-', '_' or '.'";
+    /// A question of the agent, or its request for a permission.
+    AskId: is_slug, "Invalid question or permission id: 1 to 128 letters, digits, '-', '_' or '.'";
+    /// One record of a town's ledger.
+    BeadId: is_slug, "Invalid bead id: 1 to 128 letters, digits, '-', '_' or '.'";
     /// A branch or ref that a caller names (spec/session.md 2.4, plus the rules of `git check-ref-format`).
     BranchName: is_branch, "Invalid branch name: 1 to 255 of a-z A-Z 0-9 . _ - /, as git allows";
     /// One run of an agent: `exc_` and a ULID.
     ExecutionId: |s| has_form(s, "exc_", 26, is_crockford), "Invalid execution ID format";
+    /// The file name of an image that a user sends along: a UUID, and what kind of image it is (spec/session.md 2.4).
+    ImageFile: |s| image_type(s).is_some(), "Expected <UUID>.png, .jpg, .jpeg, .webp or .gif";
+    /// What holds the images of one message: a UUID.
+    ImagePath: is_uuid, "Expected a UUID";
     /// One process of a container, named by itself (spec/town.md 5.9).
     InstanceId: is_slug, "Invalid instance id: 1 to 128 letters, digits, '-', '_' or '.'";
     /// The agent server's session: `ses_`, 12 hex digits, 14 base-62 digits (spec/session.md 3.8).
@@ -92,6 +100,25 @@ impl SessionId {
     }
 }
 
+impl ImageFile {
+    /// The type that the name says.
+    pub fn content_type(&self) -> &'static str {
+        image_type(&self.0).unwrap_or_default()
+    }
+}
+
+fn image_type(name: &str) -> Option<&'static str> {
+    let (uuid, extension) = name.split_once('.')?;
+    is_uuid(uuid).then_some(())?;
+    match extension {
+        "gif" => Some("image/gif"),
+        "jpeg" | "jpg" => Some("image/jpeg"),
+        "png" => Some("image/png"),
+        "webp" => Some("image/webp"),
+        _ => None,
+    }
+}
+
 fn has_form(text: &str, prefix: &str, length: usize, allowed: fn(char) -> bool) -> bool {
     text.strip_prefix(prefix).is_some_and(|rest| rest.len() == length && rest.chars().all(allowed))
 }
@@ -108,8 +135,11 @@ fn is_slug(text: &str) -> bool {
 }
 
 fn is_session_id(text: &str) -> bool {
-    let Some(uuid) = text.strip_prefix("agent_") else { return false };
-    let mut groups = uuid.split('-');
+    text.strip_prefix("agent_").is_some_and(is_uuid)
+}
+
+fn is_uuid(text: &str) -> bool {
+    let mut groups = text.split('-');
     [8, 4, 4, 4, 12]
         .iter()
         .all(|length| groups.next().is_some_and(|g| g.len() == *length && g.chars().all(|c| c.is_ascii_hexdigit())))
@@ -169,6 +199,25 @@ mod tests {
         for bad in ["..", ".", "-rf", "a/b", ""] {
             assert!(TownId::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_name_of_an_image_is_a_uuid_and_its_type() {
+        let uuid = "01234567-89ab-cdef-0123-456789abcdef";
+        for (extension, content_type) in [
+            ("png", "image/png"),
+            ("jpg", "image/jpeg"),
+            ("jpeg", "image/jpeg"),
+            ("webp", "image/webp"),
+            ("gif", "image/gif"),
+        ] {
+            let file = ImageFile::parse(&format!("{uuid}.{extension}")).unwrap();
+            assert_eq!(file.content_type(), content_type);
+        }
+        for bad in ["", ".png", "a.png", "../x.png", &format!("{uuid}.svg"), &format!("{uuid}.png.gif"), uuid] {
+            assert!(ImageFile::parse(bad).is_err(), "{bad}");
+        }
+        assert!(ImagePath::parse(uuid).is_ok() && ImagePath::parse("..").is_err());
     }
 
     #[test]

@@ -2,30 +2,35 @@
 
 use serde::Deserialize;
 use serde::Serialize;
-use serde_json::value::RawValue;
-use std::borrow::Cow;
 
-/// One event as a viewer gets it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One event as a viewer gets it, but for its last field: `data`, which is the event's own and is never rebuilt.
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct StreamEvent<'a> {
+pub struct StreamHead<'a> {
     /// Over 0: a stored event, usable as `fromId`. 0: volatile, never a cursor.
     pub event_id: i64,
     /// The execution, or `prep_<session id>` for preparation, or null in `connected`.
-    #[serde(borrow)]
-    pub execution_id: Option<Cow<'a, str>>,
+    pub execution_id: Option<&'a str>,
     /// The session.
-    #[serde(borrow)]
-    pub session_id: Cow<'a, str>,
+    pub session_id: &'a str,
     /// What kind of event.
-    #[serde(borrow)]
-    pub stream_event_type: Cow<'a, str>,
+    pub stream_event_type: &'a str,
     /// ISO 8601, UTC, milliseconds.
-    #[serde(borrow)]
-    pub timestamp: Cow<'a, str>,
-    /// The event's own fields.
-    #[serde(borrow)]
-    pub data: &'a RawValue,
+    pub timestamp: &'a str,
+}
+
+impl StreamHead<'_> {
+    /// The whole frame. `data` is JSON text.
+    pub fn with_data(&self, data: &str) -> serde_json::Result<String> {
+        const BETWEEN: &str = ",\"data\":";
+        let head = serde_json::to_string(self)?;
+        let mut frame = String::with_capacity(head.len().saturating_add(BETWEEN.len()).saturating_add(data.len()));
+        frame.push_str(head.strip_suffix('}').unwrap_or_default());
+        frame.push_str(BETWEEN);
+        frame.push_str(data);
+        frame.push('}');
+        Ok(frame)
+    }
 }
 
 /// An error as a viewer gets it. The socket stays open.
@@ -67,17 +72,15 @@ mod tests {
 
     #[test]
     fn the_event_frame_is_pinned() {
-        let data = RawValue::from_string(r#"{"b": 1}"#.into()).unwrap();
-        let event = StreamEvent {
+        let head = StreamHead {
             event_id: 3,
-            execution_id: Some("exc_1".into()),
-            session_id: "agent_1".into(),
-            stream_event_type: "complete".into(),
-            timestamp: "2026-01-01T00:00:00.000Z".into(),
-            data: &data,
+            execution_id: Some("exc_1"),
+            session_id: "agent_1",
+            stream_event_type: "complete",
+            timestamp: "2026-01-01T00:00:00.000Z",
         };
         assert_eq!(
-            serde_json::to_string(&event).unwrap(),
+            head.with_data(r#"{"b": 1}"#).unwrap(),
             r#"{"eventId":3,"executionId":"exc_1","sessionId":"agent_1","streamEventType":"complete","timestamp":"2026-01-01T00:00:00.000Z","data":{"b": 1}}"#
         );
     }

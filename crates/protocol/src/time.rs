@@ -77,6 +77,47 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
+/// For `#[serde(with)]`: an instant inside, ISO 8601 on the wire.
+pub mod iso {
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error;
+
+    /// Writes the text of an instant.
+    pub fn serialize<S: Serializer>(ms: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&super::iso8601(*ms))
+    }
+
+    /// Reads the text of an instant.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        super::parse_iso8601(&text).ok_or_else(|| D::Error::custom("expected an instant in ISO 8601"))
+    }
+}
+
+/// As [`iso`], where there may be none: null on the wire.
+pub mod iso_option {
+    use serde::Deserialize;
+    use serde::Deserializer;
+    use serde::Serialize;
+    use serde::Serializer;
+    use serde::de::Error;
+
+    /// Writes the text of an instant, or null.
+    pub fn serialize<S: Serializer>(ms: &Option<i64>, serializer: S) -> Result<S::Ok, S::Error> {
+        ms.map(super::iso8601).serialize(serializer)
+    }
+
+    /// Reads the text of an instant, or null.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        super::parse_iso8601(&text)
+            .map(Some)
+            .ok_or_else(|| D::Error::custom("expected an instant in ISO 8601, or null"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,6 +11,17 @@
 //!
 //! A container names its *instance*, an id made once per process. That is how the object tells a dying container from its
 //! replacement. A container that has seen SIGTERM ignores every nonce, whatever way it came.
+//!
+//! The objects of the ledger, as they travel and as they are kept, are in modules by subject.
+
+pub mod agent;
+pub mod bead;
+pub mod config;
+pub mod container;
+pub mod convoy;
+pub mod mayor;
+pub mod status;
+mod words;
 
 use crate::id::InstanceId;
 use serde::Deserialize;

@@ -1,6 +1,7 @@
 //! An event on its way to the object: what it is, how it is kept, and its data, ready made.
 
 use protocol::event::EventClass;
+use protocol::event::KILOCODE;
 use protocol::event::event_class;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -11,7 +12,8 @@ use std::borrow::Cow;
 #[derive(Clone, Debug)]
 pub struct Event {
     kind: Cow<'static, str>,
-    data: Box<RawValue>,
+    /// JSON.
+    data: String,
     class: EventClass,
 }
 
@@ -20,7 +22,12 @@ impl Event {
     pub fn new(kind: impl Into<Cow<'static, str>>, data: Box<RawValue>) -> Self {
         let kind = kind.into();
         let class = event_class(&kind, &data);
-        Self { kind, data, class }
+        Self { kind, data: Box::<str>::from(data).into_string(), class }
+    }
+
+    /// An event of the agent server, with the JSON under which it travels.
+    pub(crate) fn of_agent(class: EventClass, data: String) -> Self {
+        Self { kind: Cow::Borrowed(KILOCODE), data, class }
     }
 
     /// The stream type.
@@ -28,13 +35,13 @@ impl Event {
         &self.kind
     }
 
-    /// The event's own fields.
-    pub fn data(&self) -> &RawValue {
+    /// The event's own fields, as JSON.
+    pub fn data(&self) -> &str {
         &self.data
     }
 
     /// The same event with other data: its class stays.
-    pub(crate) fn with_data(self, data: Box<RawValue>) -> Self {
+    pub(crate) fn with_data(self, data: String) -> Self {
         Self { data, ..self }
     }
 
@@ -199,7 +206,7 @@ mod tests {
             (Event::wrapper_resumed(3, true), "wrapper_resumed", r#"{"bufferedEvents":3,"eventsLost":true}"#, false),
             (Event::output("hi", "stdout"), "output", r#"{"content":"hi","source":"stdout"}"#, false),
         ] {
-            assert_eq!((event.kind(), event.data().get(), event.class().is_stored()), (kind, data, stored));
+            assert_eq!((event.kind(), event.data(), event.class().is_stored()), (kind, data, stored));
         }
     }
 
@@ -213,7 +220,7 @@ mod tests {
             commit_message: None,
         };
         let event = Event::autocommit_completed(&result);
-        assert_eq!(event.data().get(), r#"{"success":true,"message":"Nothing to commit","skipped":true}"#);
+        assert_eq!(event.data(), r#"{"success":true,"message":"Nothing to commit","skipped":true}"#);
     }
 
     #[test]

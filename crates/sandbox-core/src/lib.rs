@@ -8,6 +8,7 @@
 //! | [`event`] | an event on its way to the object |
 //! | [`spool`] | numbered events until they are acknowledged, in memory and as a file |
 //! | [`ingest`] | the connection to the object: numbers, sends, reconnects, resumes |
+//! | [`gap`] | what a break of the agent's event stream held, from the agent server's own state |
 //! | [`turn`] | when the agent's turn is over, and how |
 //! | [`job`] | one execution from start to end |
 //! | [`limits`] | every bound |
@@ -27,6 +28,7 @@
 
 pub mod agent;
 pub mod event;
+pub mod gap;
 pub mod ingest;
 pub mod job;
 pub mod limits;
@@ -38,3 +40,4 @@ pub mod turn;
 mod cut;
 #[cfg(test)]
 mod fixtures;
+mod json;

@@ -31,6 +31,12 @@ pub struct Limits {
     pub event_read_bytes_max: usize,
     /// Waiting for the last acknowledgements at the end of a job: a little more than one outage's budget.
     pub finish_ms_max: i64,
+    /// What is kept of one answer of the agent server after a gap in its events: some long turns' messages.
+    pub gap_answer_bytes_max: usize,
+    /// Entities that the stream may speak of while the agent server is asked; a burst has a handful.
+    pub gap_entities_max: usize,
+    /// Until the agent server is asked again, when it did not answer after a gap in its events.
+    pub gap_retry_ms: i64,
     /// Opening a socket, and again the object's first frame on it (spec/session.md 8.6: 10 s; the shell's own timeout comes first).
     pub greeting_ms_max: i64,
     /// The wrapper's sign of life, independent of the agent server's (spec/session.md 5.5).
@@ -88,6 +94,9 @@ impl Default for Limits {
             event_bytes_max: protocol::ingest::FRAME_BYTES_MAX - 16 * 1024,
             event_read_bytes_max: 2 * 1024 * 1024,
             finish_ms_max: 330_000,
+            gap_answer_bytes_max: 8 * 1024 * 1024,
+            gap_entities_max: 4_096,
+            gap_retry_ms: 2_000,
             greeting_ms_max: 12_000,
             heartbeat_ms: 20_000,
             message_ids_max: 256,

@@ -1,14 +1,16 @@
 //! Incremental reader of the agent server's event stream (spec/kilo.md 5): bytes in, texts of events out.
 //!
 //! Memory is bounded while an event of any size streams by: an event of up to the longest string is kept as it is; a longer one is cut
-//! while it is read ([`Limits::string_bytes_max`], [`Limits::event_read_bytes_max`]). Bursts of normal events cost one search for
-//! the line's end and one copy.
+//! while it is read ([`Limits::string_bytes_max`], [`Limits::event_read_bytes_max`]). Of a burst of normal events only those are
+//! copied that lie across two chunks.
 
 use crate::cut::Cut;
 use crate::cut::Cutter;
 use crate::limits::Limits;
+use memchr::memchr2;
 use std::borrow::Cow;
 use std::mem;
+use std::str;
 
 /// What is kept of one event's text.
 fn event_cut(limits: &Limits) -> Cut {
@@ -55,32 +57,50 @@ impl SseDecoder {
         Self { cut: event_cut(limits), position: Position::Name(Vec::new()), after_cr: false, data: None }
     }
 
-    /// Takes the next bytes, cut anywhere; returns the `data:` text of each event that is complete now.
-    pub fn push(&mut self, chunk: &[u8]) -> Vec<String> {
-        let mut events = Vec::new();
+    /// Takes the next bytes, cut anywhere; hands out the `data:` text of each event that is complete now.
+    pub fn push(&mut self, chunk: &[u8], mut event: impl FnMut(&str)) {
         let mut rest = chunk;
         while let Some(&first) = rest.first() {
+            if let Some((text, tail)) = self.whole_event(rest) {
+                event(text);
+                rest = tail;
+                continue;
+            }
             if mem::take(&mut self.after_cr) && first == b'\n' {
                 rest = rest.get(1..).unwrap_or_default();
                 continue;
             }
-            let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            let Some(end) = memchr2(b'\n', b'\r', rest) else {
                 self.line_bytes(rest);
                 break;
             };
             let (line, tail) = rest.split_at(end);
             self.line_bytes(line);
-            events.extend(self.line_end());
+            if let Some(text) = self.line_end() {
+                event(&text);
+            }
             self.after_cr = tail.first() == Some(&b'\r');
             rest = tail.get(1..).unwrap_or_default();
         }
-        events
     }
 
     /// The stream has ended: the last event, if only its blank line is missing.
     pub fn finish(mut self) -> Option<String> {
         let first = self.line_end();
         first.or_else(|| self.line_end())
+    }
+
+    /// The usual event, if it is all there: one `data:` line, one blank line, not too long. And what follows it.
+    fn whole_event<'a>(&self, bytes: &'a [u8]) -> Option<(&'a str, &'a [u8])> {
+        let at_start = matches!(&self.position, Position::Name(name) if name.is_empty());
+        if !at_start || self.after_cr || self.data.is_some() {
+            return None;
+        }
+        let text = bytes.strip_prefix(b"data: ")?;
+        let (line, tail) = text.split_at(memchr2(b'\n', b'\r', text)?);
+        let tail = tail.strip_prefix(b"\n\n")?;
+        let line = str::from_utf8(line).ok().filter(|line| line.len() <= self.cut.string_bytes_max)?;
+        Some((line, tail))
     }
 
     fn line_bytes(&mut self, bytes: &[u8]) {
@@ -165,9 +185,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn push(decoder: &mut SseDecoder, bytes: &[u8]) -> Vec<String> {
+        let mut events = Vec::new();
+        decoder.push(bytes, |event| events.push(event.to_owned()));
+        events
+    }
+
     fn decode(stream: &[u8], chunk: usize) -> Vec<String> {
         let mut decoder = SseDecoder::new(&Limits::default());
-        let mut events: Vec<String> = stream.chunks(chunk).flat_map(|bytes| decoder.push(bytes)).collect();
+        let mut events: Vec<String> = stream.chunks(chunk).flat_map(|bytes| push(&mut decoder, bytes)).collect();
         events.extend(decoder.finish());
         events
     }
@@ -197,18 +223,18 @@ mod tests {
     fn a_49_mb_event_is_cut_while_it_is_read() {
         let limits = Limits::default();
         let mut decoder = SseDecoder::new(&limits);
-        let mut events = decoder.push(b"data: {\"type\":\"t\",\"properties\":{\"text\":\"");
+        let mut events = push(&mut decoder, b"data: {\"type\":\"t\",\"properties\":{\"text\":\"");
         let chunk = vec![b'x'; 64 * 1024];
         let mut held = 0;
         for _ in 0..784 {
-            events.extend(decoder.push(&chunk));
+            events.extend(push(&mut decoder, &chunk));
             held = held.max(match &decoder.data {
                 Some(Data::Whole(bytes)) => bytes.capacity(),
                 Some(Data::Cut(cutter)) => cutter.held_bytes(),
                 None => 0,
             });
         }
-        events.extend(decoder.push(b"\",\"id\":\"a\"}}\n\ndata: 2\n\n"));
+        events.extend(push(&mut decoder, b"\",\"id\":\"a\"}}\n\ndata: 2\n\n"));
         assert_eq!(events.len(), 2);
         assert!(events[0].len() < limits.string_bytes_max + 100 && events[0].ends_with("bytes cut]\",\"id\":\"a\"}}"));
         assert!(held < 1024 * 1024, "{held}");
@@ -222,7 +248,7 @@ mod tests {
                 texts.iter().map(|(s, n)| serde_json::json!({"text": s.repeat(*n), "n": n}).to_string()).collect();
             let stream: String = payloads.iter().map(|payload| format!("data: {payload}\n\n")).collect();
             let mut decoder = SseDecoder::new(&limits);
-            let events: Vec<String> = stream.as_bytes().chunks(chunk).flat_map(|bytes| decoder.push(bytes)).collect();
+            let events: Vec<String> = stream.as_bytes().chunks(chunk).flat_map(|bytes| push(&mut decoder, bytes)).collect();
             let expected: Vec<String> =
                 payloads.iter().map(|payload| cut_event(&limits, payload).unwrap().into_owned()).collect();
             prop_assert_eq!(events, expected);

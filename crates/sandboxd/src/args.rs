@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::session::restore;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,11 +12,15 @@ Usage:
   sandboxd init -- /PATH ARG...      or any other program, named by its path
   sandboxd session                   serve the sessions of a sandbox
   sandboxd town                      serve a town
+  sandboxd restore [--file PATH] KILO_SESSION_ID WORKSPACE
+                                     put an exported session back into the agent's storage and its files into WORKSPACE;
+                                     deletes PATH, or what it downloaded, and prints one line of JSON
   sandboxd host --listen ADDRESS --root DIR [--exit-with-stdin]
                                      run containers as process groups of this machine, for development and tests
   sandboxd --version | --help
 
-`session` and `town` are configured by their environment, `host` takes its token from HOLDFAST_HOST_TOKEN.";
+`session` and `town` are configured by their environment, `host` takes its token from HOLDFAST_HOST_TOKEN, `restore` without
+--file downloads from KILO_SESSION_INGEST_URL with KILOCODE_TOKEN.";
 
 /// What to run.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub enum Command {
         /// What follows `--`; not empty.
         child: Vec<OsString>,
     },
+    /// Put an exported session back.
+    Restore(restore::Options),
     /// Serve sessions.
     Session,
     /// Serve a town.
@@ -57,6 +64,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, String
         Some("--version" | "-V") => Command::Version,
         Some("host") => return parse_host(args).map(Command::Host),
         Some("init") => return parse_init(args),
+        Some("restore") => return parse_restore(args).map(Command::Restore),
         Some("session") => Command::Session,
         Some("town") => Command::Town,
         _ => return Err(format!("unknown role {}", name.display())),
@@ -100,6 +108,23 @@ fn parse_host(mut args: impl Iterator<Item = OsString>) -> Result<HostOptions, S
     Ok(HostOptions { listen, root: root.ok_or("host: --root is missing")?, exit_with_stdin })
 }
 
+fn parse_restore(mut args: impl Iterator<Item = OsString>) -> Result<restore::Options, String> {
+    let (mut file, mut places) = (None, Vec::new());
+    while let Some(argument) = args.next() {
+        match argument.to_str() {
+            Some("--file") => file = Some(PathBuf::from(args.next().ok_or("restore: --file needs a path")?)),
+            Some(option) if option.starts_with('-') => return Err(format!("restore: unexpected argument {option}")),
+            _ => places.push(argument),
+        }
+    }
+    match <[OsString; 2]>::try_from(places) {
+        Ok([session, workspace]) => {
+            Ok(restore::Options { file, session: session.to_string_lossy().into_owned(), workspace: workspace.into() })
+        }
+        Err(_) => Err("restore: expected a session id and a workspace".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn restore_takes_its_file_anywhere() {
+        let options = |file: Option<&str>| {
+            Ok(Command::Restore(restore::Options {
+                file: file.map(PathBuf::from),
+                session: "ses_1".into(),
+                workspace: "/w".into(),
+            }))
+        };
+        assert_eq!(parsed("restore ses_1 /w"), options(None));
+        assert_eq!(parsed("restore --file /f ses_1 /w"), options(Some("/f")));
+        assert_eq!(parsed("restore ses_1 /w --file /f"), options(Some("/f")));
+    }
+
+    #[test]
     fn misuse_is_named() {
         for (line, word) in [
             ("", "missing"),
@@ -137,6 +176,10 @@ mod tests {
             ("init", "--"),
             ("init --", "missing"),
             ("init -- host", "host"),
+            ("restore ses_1", "workspace"),
+            ("restore ses_1 /w /x", "workspace"),
+            ("restore ses_1 /w --file", "path"),
+            ("restore --files /f ses_1 /w", "--files"),
             ("host --root /r", "--listen"),
             ("host --listen 127.0.0.1:0", "--root"),
             ("host --root /r --listen here", "127.0.0.1"),

@@ -7,6 +7,8 @@
 //! | [`town`] | serves one town |
 //! | [`host`] | stands in for a container platform on one machine |
 //!
+//! `restore` is no role but a tool: [`session::restore`].
+//!
 //! `init` runs without an event loop: it must keep working when everything else is in trouble. The other roles are
 //! processes of one thread each; what they wait for is I/O.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
@@ -40,12 +42,24 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Init { child }) => init::run(&child),
+        Ok(Command::Restore(options)) => restore(options),
         Ok(Command::Session) => serve("session", session::run()),
         Ok(Command::Town) => serve("town", town::run()),
         Ok(Command::Host(options)) => serve("host", host::run(options)),
         Err(misuse) => {
             eprintln!("sandboxd: {misuse}\n\n{}", args::USAGE);
             ExitCode::from(EXIT_MISUSE)
+        }
+    }
+}
+
+/// Runs the tool, which says itself what came of it.
+fn restore(options: session::restore::Options) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(session::restore::run(options)),
+        Err(error) => {
+            log::error("restore", "failed", serde_json::json!({ "error": error.to_string() }));
+            ExitCode::FAILURE
         }
     }
 }

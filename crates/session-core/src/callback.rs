@@ -1,9 +1,11 @@
 //! Callbacks: who is told when an execution ended (spec/session.md 9, design 5).
 //!
 //! A callback is owed in the transaction that ends its execution, so each finished execution owes exactly one. It is tried five times; after the last
-//! try, or an answer that says no, the row stays as the dead letter, and `getSession` shows it.
+//! try, or an answer that says no, the row stays as the dead letter, and `getSession` shows it, for as long as there is a session to ask for.
 
 use crate::Step;
+use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::cut;
 use crate::message::CallbackPost;
 use crate::message::Effect;
 use crate::message::Outcome;
@@ -17,6 +19,7 @@ use object_core::owed::Owed;
 use object_core::time::SECOND;
 use protocol::id::ExecutionId;
 use protocol::id::InvalidId;
+use protocol::id::KiloSessionId;
 use protocol::trpc::CallbackView;
 use serde::Serialize;
 use serde_json::Value;
@@ -42,6 +45,8 @@ struct Payload<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_seen_branch: Option<&'a str>,
     kilo_session_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gate_result: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_assistant_message_text: Option<String>,
 }
@@ -107,7 +112,8 @@ impl Step<'_> {
     pub fn owe_callback(&mut self, session: &SessionRow, execution: &ExecutionRow) -> Result<(), DatabaseError> {
         let Some(target) = &session.input.callback_target else { return Ok(()) };
         let completed = execution.status == store::Status::Completed;
-        let text = if completed { last_assistant_text(self.db)? } else { None };
+        let text = if completed { last_assistant_text(self.db, &session.kilo_session)? } else { None };
+        let gate_result = if completed { gate_result(self.db, &execution.id)? } else { None };
         let payload = Payload {
             session_id: session.id.as_str(),
             cloud_agent_session_id: session.id.as_str(),
@@ -116,6 +122,7 @@ impl Step<'_> {
             error_message: execution.error.as_deref(),
             last_seen_branch: session.branch.as_deref(),
             kilo_session_id: session.kilo_session.as_str(),
+            gate_result,
             last_assistant_message_text: text,
         };
         let body = serde_json::to_string(&payload).map_err(|error| DatabaseError::Sql(error.to_string()))?;
@@ -129,6 +136,9 @@ impl Step<'_> {
             Outcome::Done | Outcome::Progress(_) => Owed::<Effect>::settle(self.db, &debt.key).map(drop),
             Outcome::Failed { .. } if debt.attempt < ATTEMPTS_MAX => {
                 Owed::<Effect>::retry_at(self.db, &debt.key, self.now.saturating_add(pause_ms(debt.attempt)))
+            }
+            Outcome::Failed { .. } | Outcome::Refused { .. } if store::session_id(self.db)?.is_none() => {
+                Owed::<Effect>::settle(self.db, &debt.key).map(drop)
             }
             Outcome::Failed { message, .. } | Outcome::Refused { message, .. } => {
                 Owed::<Effect>::give_up(self.db, &debt.key, &message)
@@ -159,32 +169,48 @@ pub fn undelivered(db: &dyn Database) -> Result<Vec<CallbackView>, DatabaseError
     Ok(rows.into_iter().map(view).collect())
 }
 
-/// The text of the agent's last message, from the log.
-fn last_assistant_text(db: &dyn Database) -> Result<Option<String>, DatabaseError> {
-    let messages =
-        db.query("SELECT data FROM entity WHERE key >= 'message/' AND key < 'message0' ORDER BY id DESC", &[])?;
-    for row in &messages {
-        let data: Value = serde_json::from_str(&row.get::<String>(0)?).unwrap_or_default();
-        let info = data.pointer("/properties/info").cloned().unwrap_or_default();
-        if info.get("role").and_then(Value::as_str) == Some("assistant") {
-            let id = info.get("id").and_then(Value::as_str).unwrap_or_default();
-            return text_of(db, id).map(Some);
-        }
+/// What the execution's last word said of its gate. It was stored in this very transaction: the newest of the log. One that is too long to be kept is
+/// left out: half of it would say something else.
+fn gate_result(db: &dyn Database, execution: &ExecutionId) -> Result<Option<Value>, DatabaseError> {
+    let rows = db.query("SELECT execution, type, data FROM log ORDER BY id DESC LIMIT 1", &[])?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let (of, kind): (String, String) = (row.get(0)?, row.get(1)?);
+    if of != execution.as_str() || kind != "complete" {
+        return Ok(None);
     }
-    Ok(None)
+    let mut data: Value = serde_json::from_str(&row.get::<String>(2)?).unwrap_or_default();
+    let result = data.get_mut("gateResult").map(Value::take).filter(|result| !result.is_null());
+    Ok(result.filter(|result| result.to_string().len() <= TEXT_BYTES_MAX))
 }
 
+/// The text of the agent's last message, from the log. The messages of its sub-agents are those of other sessions.
+fn last_assistant_text(db: &dyn Database, kilo_session: &KiloSessionId) -> Result<Option<String>, DatabaseError> {
+    // JSON that is nested too deeply for SQLite is an error to `json_extract`.
+    let rows = db.query(
+        "SELECT substr(key, 9) FROM entity WHERE key >= 'message/' AND key < 'message0' AND CASE WHEN json_valid(data)
+            THEN json_extract(data, '$.properties.info.role') = 'assistant' AND json_extract(data, '$.properties.info.sessionID') = ? END
+         ORDER BY id DESC LIMIT 1",
+        &[kilo_session.as_str().into()],
+    )?;
+    rows.first().map(|row| text_of(db, &row.get::<String>(0)?)).transpose()
+}
+
+/// The text of a message, cut to what may be kept.
 fn text_of(db: &dyn Database, message: &str) -> Result<String, DatabaseError> {
     let (from, to) = (format!("part/{message}/"), format!("part/{message}0"));
-    let rows =
-        db.query("SELECT data FROM entity WHERE key >= ? AND key < ? ORDER BY key", &[from.into(), to.into()])?;
+    let rows = db.query(
+        "SELECT substr(json_extract(data, '$.properties.part.text'), 1, ?) FROM entity WHERE key >= ? AND key < ?
+            AND CASE WHEN json_valid(data) THEN json_extract(data, '$.properties.part.type') = 'text' END
+         ORDER BY key",
+        // One character more than may be kept shows that there was more.
+        &[TEXT_BYTES_MAX.saturating_add(1).try_into().unwrap_or(i64::MAX).into(), from.into(), to.into()],
+    )?;
     let mut text = String::new();
     for row in &rows {
-        let data: Value = serde_json::from_str(&row.get::<String>(0)?).unwrap_or_default();
-        let part = data.pointer("/properties/part").cloned().unwrap_or_default();
-        if part.get("type").and_then(Value::as_str) == Some("text") {
-            text.push_str(part.get("text").and_then(Value::as_str).unwrap_or_default());
+        text.push_str(&row.get::<Option<String>>(0)?.unwrap_or_default());
+        if text.len() > TEXT_BYTES_MAX {
+            break;
         }
     }
-    Ok(text)
+    Ok(cut(&text, TEXT_BYTES_MAX).into_owned())
 }

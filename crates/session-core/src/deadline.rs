@@ -2,10 +2,12 @@
 
 use crate::Step;
 use crate::limits::Limits;
+use crate::message::Output;
 use crate::store;
 use crate::store::ExecutionRow;
 use crate::store::Status;
 use database::DatabaseError;
+use database::transaction;
 use serde_json::Map;
 use serde_json::json;
 
@@ -66,9 +68,26 @@ impl Step<'_> {
     }
 
     /// Ends what is over its time. Work first: its failure ends the execution that it starts.
-    pub fn expire(&mut self) -> Result<(), DatabaseError> {
-        self.expire_work()?;
-        let Some(row) = store::active_execution(self.db)? else { return self.expire_rest() };
+    pub fn expire(&mut self) {
+        self.job("work", Self::expire_work);
+        self.job("execution", Self::expire_execution);
+        self.job("end", Self::expire_session);
+        self.job("idle_stop", Self::expire_idle);
+        self.job("prune", Self::expire_events);
+    }
+
+    /// Does one job as a transaction of its own: one that fails is undone, and stops no other.
+    fn job(&mut self, job: &'static str, work: impl FnOnce(&mut Self) -> Result<(), DatabaseError>) {
+        let before = self.outputs.len();
+        if let Err(error) = transaction(self.db, || work(self)) {
+            self.log.forget();
+            self.outputs.truncate(before);
+            self.outputs.push(Output::Failed { job, error: error.to_string() });
+        }
+    }
+
+    fn expire_execution(&mut self) -> Result<(), DatabaseError> {
+        let Some(row) = store::active_execution(self.db)? else { return Ok(()) };
         let Some((_, expiry)) = deadline(&row, &self.config.limits).filter(|(at, _)| *at <= self.now) else {
             return Ok(());
         };

@@ -4,6 +4,8 @@
 //! changes nothing. The marker `active` is cleared only by the execution that it names.
 
 use crate::Step;
+use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::cut;
 use crate::message::Answer;
 use crate::message::Effect;
 use crate::message::Outcome;
@@ -14,6 +16,7 @@ use crate::store::ExecutionRow;
 use crate::store::SessionRow;
 use crate::store::Status;
 use crate::work::turn_plan;
+use crate::work::work_key;
 use database::DatabaseError;
 use database::execute;
 use object_core::ReplyTo;
@@ -21,9 +24,12 @@ use object_core::entropy::sha256_hex;
 use object_core::owed::Owed;
 use protocol::id::ExecutionId;
 use protocol::id::MessageId;
+use protocol::id::SessionId;
 use protocol::ingest::Command;
+use protocol::sandbox::Resume;
 use protocol::trpc::Ack;
 use protocol::trpc::Code;
+use protocol::trpc::Images;
 use protocol::trpc::Interrupted;
 use protocol::trpc::Mode;
 use protocol::trpc::SendMessage;
@@ -36,6 +42,7 @@ use serde_json::json;
 pub struct Prompt {
     pub message_id: MessageId,
     pub text: String,
+    pub images: Option<Images>,
     pub mode: Mode,
     pub model: String,
     pub variant: Option<String>,
@@ -61,7 +68,9 @@ impl Step<'_> {
     pub fn send_message(&mut self, reply: ReplyTo, message: SendMessage) -> Result<(), DatabaseError> {
         let mut session = match self.may_begin()? {
             Err(refusal) => {
-                self.reply(reply, Err(refusal));
+                if !self.sent_again(reply, message.message_id.as_ref())? {
+                    self.reply(reply, Err(refusal));
+                }
                 return Ok(());
             }
             Ok(session) => session,
@@ -80,6 +89,7 @@ impl Step<'_> {
         let prompt = Prompt {
             message_id,
             text: message.prompt,
+            images: message.images,
             mode: message.mode.unwrap_or(session.input.mode),
             model: message.model.unwrap_or_else(|| session.input.model.clone()),
             variant: message.variant.or_else(|| session.input.variant.clone()),
@@ -89,16 +99,33 @@ impl Step<'_> {
         self.begin(session, prompt, Some(reply))
     }
 
+    /// Whether this is the call that began the active execution, once more: its caller lost the connection before the answer.
+    fn sent_again(&mut self, reply: ReplyTo, message: Option<&MessageId>) -> Result<bool, DatabaseError> {
+        let Some(active) = store::active_execution(self.db)? else { return Ok(false) };
+        if message.is_none() || active.message.as_ref() != message {
+            return Ok(false);
+        }
+        let start = store::work(self.db)?.filter(|work| !work.ended && work.execution.as_ref() == Some(&active.id));
+        if !start.map_or(Ok(false), |work| self.wait_in_place(&work_key(work.attempt), reply))?
+            && let Some(session) = store::session_id(self.db)?
+        {
+            self.reply(reply, Ok(started(&session, &active.id)));
+        }
+        Ok(true)
+    }
+
     /// The session, if a turn may begin now.
     fn may_begin(&mut self) -> Result<Result<SessionRow, TrpcError>, DatabaseError> {
         Ok(match store::session(self.db)? {
             None => Err(TrpcError::new(Code::NotFound, "Session not found")),
-            Some(SessionRow { active: Some(active), .. }) => Err(TrpcError {
-                error: Some("EXECUTION_IN_PROGRESS".into()),
-                active_execution_id: Some(active.to_string()),
-                ..TrpcError::new(Code::Conflict, format!("Execution {active} is in progress"))
-            }),
-            Some(session) => Ok(session),
+            Some(session) => match store::active_execution(self.db)? {
+                Some(ExecutionRow { id, .. }) => Err(TrpcError {
+                    error: Some("EXECUTION_IN_PROGRESS".into()),
+                    active_execution_id: Some(id.to_string()),
+                    ..TrpcError::new(Code::Conflict, format!("Execution {id} is in progress"))
+                }),
+                None => Ok(session),
+            },
         })
     }
 
@@ -111,6 +138,7 @@ impl Step<'_> {
         let prompt = Prompt {
             message_id,
             text: session.input.prompt.clone(),
+            images: session.input.images.clone(),
             mode: session.input.mode,
             model: session.input.model.clone(),
             variant: session.input.variant.clone(),
@@ -129,8 +157,9 @@ impl Step<'_> {
         let secret = self.entropy.secret();
         execute(
             self.db,
-            "INSERT INTO execution (id, status, generation, ingest_hash, started_at, waiting, interrupted) VALUES (?, 'pending', 1, ?, ?, '[]', 0)",
-            &[id.as_str().into(), sha256_hex(&secret).into(), self.now.into()],
+            "INSERT INTO execution (id, status, generation, ingest_hash, started_at, waiting, interrupted, message)
+             VALUES (?, 'pending', 1, ?, ?, '[]', 0, ?)",
+            &[id.as_str().into(), sha256_hex(&secret).into(), self.now.into(), prompt.message_id.as_str().into()],
         )?;
         session.active = Some(id.clone());
         session.changed_at = self.now;
@@ -145,20 +174,15 @@ impl Step<'_> {
         &mut self,
         session: &SessionRow,
         id: &ExecutionId,
+        resume: Option<Resume>,
         reply: Option<ReplyTo>,
     ) -> Result<(), DatabaseError> {
         execute(
             self.db,
-            "UPDATE execution SET accepted_at = ? WHERE id = ? AND accepted_at IS NULL",
-            &[self.now.into(), id.as_str().into()],
+            "UPDATE execution SET accepted_at = ?, resume = ? WHERE id = ? AND accepted_at IS NULL",
+            &[self.now.into(), resume.map(Resume::as_str).into(), id.as_str().into()],
         )?;
-        let ack = Ack {
-            cloud_agent_session_id: session.id.to_string(),
-            execution_id: id.to_string(),
-            status: "started".into(),
-            stream_url: format!("/stream?cloudAgentSessionId={}", session.id),
-        };
-        self.reply_if(reply, Ok(Answer::Ack(ack)));
+        self.reply_if(reply, Ok(started(&session.id, id)));
         Ok(())
     }
 
@@ -182,6 +206,8 @@ impl Step<'_> {
         if !execution.status.may_become(status) {
             return Ok(false);
         }
+        let error = error.map(|error| cut(error, TEXT_BYTES_MAX));
+        let error = error.as_deref();
         self.end_start(id, status, error)?;
         let never_began = execution.accepted_at.is_none() && status != Status::Completed;
         if never_began {
@@ -245,6 +271,10 @@ impl Step<'_> {
             self.reply(reply, Ok(interrupted(true, "No active execution", false)));
             return Ok(());
         };
+        // Who asked before is answered now: what becomes of it is told to the last one.
+        if let Some(earlier) = Owed::<Effect>::settle(self.db, &abort_key(&active))? {
+            self.reply_if(earlier.reply_to, Ok(interrupted(true, "Interrupt signal sent", true)));
+        }
         execute(self.db, "UPDATE execution SET interrupted = 1 WHERE id = ?", &[active.as_str().into()])?;
         self.outputs.push(Output::ToIngest {
             execution: active.clone(),
@@ -262,11 +292,7 @@ impl Step<'_> {
         };
         let reply = Owed::<Effect>::settle(self.db, key)?.and_then(|debt| debt.reply_to);
         if gone && let Some(id) = key.strip_prefix(ABORT).and_then(|id| ExecutionId::parse(id).ok()) {
-            let status = match store::execution(self.db, &id)? {
-                Some(ExecutionRow { status: Status::Running, .. }) => Status::Interrupted,
-                _ => Status::Failed,
-            };
-            self.fail_execution(&id, status, "Interrupted - no running processes found", "interrupted", None)?;
+            self.fail_execution(&id, Status::Failed, "Interrupted - no running processes found", "error", None)?;
         }
         self.reply_if(reply, Ok(interrupted(true, "Interrupt signal sent", !gone)));
         Ok(())
@@ -281,6 +307,16 @@ const ABORT: &str = "abort/";
 
 fn abort_key(id: &ExecutionId) -> String {
     format!("{ABORT}{id}")
+}
+
+/// The answer to the call that began an execution.
+fn started(session: &SessionId, execution: &ExecutionId) -> Answer {
+    Answer::Ack(Ack {
+        cloud_agent_session_id: session.to_string(),
+        execution_id: execution.to_string(),
+        status: "started".into(),
+        stream_url: format!("/stream?cloudAgentSessionId={session}"),
+    })
 }
 
 pub fn interrupted(success: bool, message: &str, processes_found: bool) -> Answer {

@@ -1,12 +1,15 @@
 //! The wrapper's socket: handshake, frames, disconnects (spec/session.md 5, design 3).
 //!
-//! A frame is one transaction: all of its events are stored and then acknowledged, or none is. The grace decides the state, never the log: within
-//! the drain window a wrapper whose execution has ended may still deliver, and lifecycle frames then change nothing.
+//! A frame is taken whole or not at all, and acknowledged after the write. Frames that arrived together are one transaction. The grace decides the
+//! state, never the log: within the drain window a wrapper whose execution has ended may still deliver, and lifecycle frames then change nothing.
 
 use crate::Step;
+use crate::limits::BRANCH_BYTES_MAX;
+use crate::message::IngestFrame;
 use crate::message::IngestOpen;
 use crate::message::Output;
 use crate::message::Proof;
+use crate::question::is_question;
 use crate::store;
 use crate::store::ExecutionRow;
 use crate::store::Status;
@@ -21,6 +24,8 @@ use protocol::event::event_class;
 use protocol::id::ExecutionId;
 use protocol::ingest::CLOSE_GAP;
 use protocol::ingest::Command;
+use protocol::ingest::FRAME_BYTES_MAX;
+use protocol::ingest::FRAME_EVENTS_MAX;
 use protocol::ingest::FrameError;
 use protocol::ingest::IngestEvent;
 use protocol::ingest::parse_frame;
@@ -28,7 +33,15 @@ use protocol::time::parse_iso8601;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::json;
-use std::borrow::Cow;
+
+/// What the frames of a run say about their wrapper.
+#[derive(Clone, Copy, Default)]
+struct Signs {
+    /// There was a frame that could be read.
+    alive: bool,
+    /// There was more than heartbeats.
+    active: bool,
+}
 
 impl Step<'_> {
     pub fn ingest_open(&mut self, open: &IngestOpen) -> Result<(), DatabaseError> {
@@ -40,10 +53,17 @@ impl Step<'_> {
             self.refuse(status, message);
             return Ok(());
         }
-        let last_seq = self.log.last_seq(self.db, open.execution.as_str())?.unsigned_abs();
+        let last_seq = self.log.last_seq(self.db, open.execution.as_str(), execution.last_seq)?.unsigned_abs();
         let mut commands = vec![Command::Resume { last_seq }];
         if execution.status.is_terminal() || execution.interrupted {
             commands.push(Command::Kill { signal: None });
+        }
+        if let Some(generation) = open.generation.filter(|generation| *generation > execution.generation) {
+            execute(
+                self.db,
+                "UPDATE execution SET generation = ? WHERE id = ?",
+                &[generation.into(), open.execution.as_str().into()],
+            )?;
         }
         if !execution.status.is_terminal() {
             let status = if execution.status == Status::Pending { Status::Running } else { execution.status };
@@ -55,7 +75,7 @@ impl Step<'_> {
         }
         self.outputs.push(Output::AcceptIngest { execution: open.execution.clone(), commands });
         if execution.disconnected_at.is_some() {
-            self.broadcast(Some(open.execution.as_str()), "wrapper_reconnected", self.now, 0, "{}")?;
+            self.broadcast(Some(open.execution.as_str()), "wrapper_reconnected", self.now, 0, &json!({}))?;
         }
         Ok(())
     }
@@ -76,35 +96,53 @@ impl Step<'_> {
         }
         let drained =
             execution.completed_at.is_some_and(|at| at.saturating_add(self.config.limits.ingest_drain_ms) <= self.now);
-        if execution.status.is_terminal() && (drained || open.generation != Some(current)) {
+        if execution.status.is_terminal() && (drained || open.generation.is_none()) {
             return Err((409, "Execution not active"));
         }
         Ok(())
     }
 
-    pub fn ingest_frame(&mut self, id: &ExecutionId, text: &str) -> Result<(), DatabaseError> {
-        let Some(execution) = store::execution(self.db, id)? else {
-            self.answer_error("WS_INTERNAL_ERROR", "Unknown execution");
-            return Ok(());
-        };
+    /// Frames of one execution share its row, which they write at the end, if at all.
+    pub fn ingest_frames(&mut self, frames: &[IngestFrame]) -> Result<(), DatabaseError> {
+        for run in frames.chunk_by(|frame, next| frame.execution == next.execution) {
+            let Some(id) = run.first().map(|frame| &frame.execution) else { continue };
+            let Some(execution) = store::execution(self.db, id)? else {
+                for frame in run {
+                    self.answer_error(frame.socket, "WS_INTERNAL_ERROR", "Unknown execution");
+                }
+                continue;
+            };
+            let mut signs = Signs::default();
+            for frame in run {
+                self.ingest_frame(frame, execution.last_seq, &mut signs)?;
+            }
+            self.note_activity(&execution, signs)?;
+        }
+        Ok(())
+    }
+
+    fn ingest_frame(&mut self, frame: &IngestFrame, kept_seq: i64, signs: &mut Signs) -> Result<(), DatabaseError> {
+        let IngestFrame { socket, execution: id, text } = frame;
         let events = match parse_frame(text) {
             Ok(events) => events,
             Err(error) => {
-                self.answer_frame_error(error);
+                self.answer_frame_error(*socket, error);
                 return Ok(());
             }
         };
-        let last_seq = self.log.last_seq(self.db, id.as_str())?;
-        let Ok(frame) = follow(last_seq, &events) else {
-            self.outputs.push(Output::Close { code: CLOSE_GAP, reason: format!("Gap after seq {last_seq}") });
+        let last_seq = self.log.last_seq(self.db, id.as_str(), kept_seq)?;
+        let Ok(followed) = follow(last_seq, &events) else {
+            let reason = format!("Gap after seq {last_seq}");
+            self.outputs.push(Output::Close { socket: *socket, code: CLOSE_GAP, reason });
             return Ok(());
         };
-        for event in &frame.new {
+        for event in &followed.new {
             self.take_event(id, event)?;
         }
-        self.note_activity(&execution, &events)?;
-        if let Some(seq) = frame.acknowledge {
-            self.outputs.push(Output::Answer(Command::Ack { seq: seq.unsigned_abs() }));
+        signs.alive = true;
+        signs.active |= events.iter().any(|event| event.stream_event_type != "heartbeat");
+        if let Some(seq) = followed.acknowledge {
+            self.outputs.push(Output::Answer { socket: *socket, command: Command::Ack { seq: seq.unsigned_abs() } });
         }
         Ok(())
     }
@@ -120,15 +158,16 @@ impl Step<'_> {
         let at = event.timestamp.as_deref().and_then(parse_iso8601).unwrap_or(self.now);
         let seq = event.seq.and_then(|seq| i64::try_from(seq).ok());
         let new = NewEvent { execution: id.as_str(), seq, kind, at, data: data.get() };
-        let event_id = self.log.append(self.db, &class, new)?.unwrap_or(0);
-        self.broadcast(Some(id.as_str()), kind, at, event_id, data.get())?;
+        let event_id = self.store_event(&class, new)?;
+        self.broadcast_raw(Some(id.as_str()), kind, at, event_id, data)?;
         match (kind, class) {
             // Parts and messages are the bulk, and never questions.
             (KILOCODE, EventClass::Entity(_)) => Ok(()),
             (KILOCODE, _) if is_question(data.get()) => match store::execution(self.db, id)? {
-                Some(execution) => self.note_question(&execution, data.get()),
-                None => Ok(()),
+                Some(execution) if !execution.status.is_terminal() => self.note_question(&execution, data.get()),
+                _ => Ok(()),
             },
+            (KILOCODE, _) => Ok(()),
             (_, EventClass::Log) => self.lifecycle(id, kind, data.get()),
             _ => Ok(()),
         }
@@ -141,7 +180,7 @@ impl Step<'_> {
         match kind {
             "complete" => {
                 let valid = data.get("exitCode").is_some_and(Value::is_number);
-                if valid && let Some(branch) = text("currentBranch") {
+                if valid && let Some(branch) = text("currentBranch").filter(|branch| branch.len() <= BRANCH_BYTES_MAX) {
                     execute(
                         self.db,
                         "UPDATE session SET branch = ? WHERE active = ?",
@@ -163,7 +202,7 @@ impl Step<'_> {
                 let reason = text("reason").unwrap_or("User interrupted");
                 self.end_execution(id, Status::Interrupted, Some(reason))?;
             }
-            "autocommit_started" => {
+            "autocommit_started" if self.is_live(id)? => {
                 self.broadcast_cloud_status(
                     id.as_str(),
                     "finalizing",
@@ -171,47 +210,25 @@ impl Step<'_> {
                     Some("Committing changes..."),
                 )?;
             }
-            "autocommit_completed" => self.broadcast_cloud_status(id.as_str(), "ready", None, None)?,
+            "autocommit_completed" if self.is_live(id)? => {
+                self.broadcast_cloud_status(id.as_str(), "ready", None, None)?
+            }
             _ => {}
         }
         Ok(())
     }
 
-    /// A pending question or permission suspends the hung deadline: the agent waits for a person (design 6). The end of a turn ends them all.
-    fn note_question(&mut self, execution: &ExecutionRow, data: &str) -> Result<(), DatabaseError> {
-        let Ok(event) = serde_json::from_str::<Asked>(data) else { return Ok(()) };
-        let properties = event.properties.unwrap_or_default();
-        let mut waiting = execution.waiting.clone();
-        match event.event.unwrap_or_default().as_ref() {
-            "question.asked" | "permission.asked" => {
-                waiting.extend(properties.id.map(Cow::into_owned).filter(|id| !execution.waiting.contains(id)));
-            }
-            "question.replied" | "question.rejected" | "permission.replied" => {
-                waiting.retain(|id| Some(id.as_str()) != properties.request_id.as_deref());
-            }
-            "session.turn.close" => waiting.clear(),
-            _ => return Ok(()),
-        }
-        waiting.truncate(QUESTIONS_MAX);
-        if waiting == execution.waiting {
-            return Ok(());
-        }
-        let list = serde_json::to_string(&waiting).unwrap_or_default();
-        execute(
-            self.db,
-            "UPDATE execution SET waiting = ?, event_at = ? WHERE id = ?",
-            &[list.into(), self.now.into(), execution.id.as_str().into()],
-        )
+    fn is_live(&self, id: &ExecutionId) -> Result<bool, DatabaseError> {
+        Ok(store::execution(self.db, id)?.is_some_and(|execution| !execution.status.is_terminal()))
     }
 
     /// Every frame is a sign of life; every event but a heartbeat is activity. Written at most once in 30 s.
-    fn note_activity(&mut self, execution: &ExecutionRow, events: &[IngestEvent]) -> Result<(), DatabaseError> {
+    fn note_activity(&mut self, execution: &ExecutionRow, signs: Signs) -> Result<(), DatabaseError> {
         let due = |last: Option<i64>| {
             last.is_none_or(|at| at.saturating_add(self.config.limits.activity_interval_ms) <= self.now)
         };
-        let active = events.iter().any(|event| event.stream_event_type != "heartbeat");
-        let event_at = if active && due(execution.event_at) { Some(self.now) } else { None };
-        if event_at.is_none() && !due(execution.heartbeat_at) {
+        let event_at = if signs.active && due(execution.event_at) { Some(self.now) } else { None };
+        if event_at.is_none() && !(signs.alive && due(execution.heartbeat_at)) {
             return Ok(());
         }
         execute(
@@ -221,22 +238,23 @@ impl Step<'_> {
         )
     }
 
-    fn answer_error(&mut self, code: &str, message: &str) {
+    fn answer_error(&mut self, socket: usize, code: &str, message: &str) {
         let command = Command::Error { code: code.to_owned(), message: message.to_owned() };
-        self.outputs.push(Output::Answer(command));
+        self.outputs.push(Output::Answer { socket, command });
     }
 
-    fn answer_frame_error(&mut self, error: FrameError) {
-        match error {
-            FrameError::MissingType => self.answer_error("WS_PROTOCOL_ERROR", "Missing streamEventType field"),
-            FrameError::Malformed(words) => self.answer_error("WS_INTERNAL_ERROR", &words),
+    fn answer_frame_error(&mut self, socket: usize, error: FrameError) {
+        let (code, message) = match error {
+            FrameError::MissingType => ("WS_PROTOCOL_ERROR", "Missing streamEventType field".to_owned()),
+            FrameError::Malformed(words) => ("WS_INTERNAL_ERROR", words),
             FrameError::EventCount(count) => {
-                self.answer_error("WS_PROTOCOL_ERROR", &format!("A frame holds 1 to 500 events, not {count}"));
+                ("WS_PROTOCOL_ERROR", format!("A frame holds 1 to {FRAME_EVENTS_MAX} events, not {count}"))
             }
             FrameError::TooLarge(bytes) => {
-                self.answer_error("WS_PROTOCOL_ERROR", &format!("A frame is at most 1048576 bytes, not {bytes}"));
+                ("WS_PROTOCOL_ERROR", format!("A frame is at most {FRAME_BYTES_MAX} bytes, not {bytes}"))
             }
-        }
+        };
+        self.answer_error(socket, code, &message);
     }
 
     pub fn ingest_closed(&mut self, id: &ExecutionId, code: u16, reason: &str) -> Result<(), DatabaseError> {
@@ -266,31 +284,6 @@ impl Step<'_> {
             &[self.now.into(), code.map(i64::from).into(), reason.into(), id.as_str().into()],
         )
     }
-}
-
-/// The most questions that are remembered as pending.
-const QUESTIONS_MAX: usize = 20;
-
-/// What an agent event says of a question.
-#[derive(Deserialize)]
-struct Asked<'a> {
-    #[serde(borrow)]
-    event: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    properties: Option<AskedProperties<'a>>,
-}
-
-#[derive(Default, Deserialize)]
-struct AskedProperties<'a> {
-    #[serde(borrow)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, rename = "requestID")]
-    request_id: Option<Cow<'a, str>>,
-}
-
-/// A cheap look before the row is read: text deltas are the bulk of the volatile events.
-fn is_question(data: &str) -> bool {
-    ["question.", "permission.", "session.turn.close"].iter().any(|name| data.contains(name))
 }
 
 /// A frame that continues the log.

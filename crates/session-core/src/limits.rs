@@ -7,6 +7,28 @@ use object_core::time::MINUTE;
 use object_core::time::SECOND;
 use serde::Deserialize;
 use serde::Serialize;
+use std::borrow::Cow;
+
+/// The longest text that a container or an agent gives us to keep: an error, the last message of a callback. A row holds 2 MB, and JSON in JSON may take
+/// seven bytes for one.
+pub const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// The longest message of a step, which a person reads.
+pub const STEP_MESSAGE_BYTES_MAX: usize = 10_000;
+/// The longest name of a branch, as of `upstreamBranch`.
+pub const BRANCH_BYTES_MAX: usize = 255;
+
+/// What a text ends with that was cut.
+const CUT: &str = " … [cut]";
+
+/// `text`, cut to `bytes_max` bytes with the marker included, at the end of a character.
+pub fn cut(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return Cow::Borrowed(text);
+    }
+    let end = text.floor_char_boundary(bytes_max.saturating_sub(CUT.len()));
+    let (kept, _) = text.split_at_checked(end).unwrap_or_default();
+    Cow::Owned(format!("{kept}{CUT}"))
+}
 
 /// The limits. Its `Default` is production; an override is JSON with the same names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +103,61 @@ impl Default for Limits {
     }
 }
 
+/// Limits that contradict each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitsError {
+    /// A number that must be positive is not.
+    #[error("session limits must all be over 0")]
+    NotPositive,
+    /// Signs of life are written too rarely: an execution would be ended that works.
+    #[error("session limits must keep activity_interval_ms < stale_ms and activity_interval_ms < hung_ms")]
+    Activity,
+    /// Lost work would never be asked for within its time.
+    #[error("session limits must keep work_ask_ms < work_ms")]
+    Ask,
+    /// The first pause would be longer than the longest.
+    #[error("session limits must keep retry_ms <= retry_max_ms")]
+    Retry,
+}
+
 impl Limits {
+    /// Refuses numbers that cannot work together.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        let numbers = [
+            self.disconnect_grace_ms,
+            self.pending_start_ms,
+            self.stale_ms,
+            self.hung_ms,
+            self.max_runtime_ms,
+            self.work_ms,
+            self.work_ask_ms,
+            self.preparation_attempts,
+            self.retry_ms,
+            self.retry_max_ms,
+            self.directory_attempts,
+            self.activity_interval_ms,
+            self.ingest_drain_ms,
+            self.replay_round_bytes,
+            self.replay_connection_bytes,
+            self.idle_stop_ms,
+            self.session_life_ms,
+            self.event_life_ms,
+            self.healthy_ms,
+            self.startup_grace_ms,
+        ];
+        if numbers.iter().any(|number| *number <= 0) {
+            Err(LimitsError::NotPositive)
+        } else if self.activity_interval_ms >= self.stale_ms.min(self.hung_ms) {
+            Err(LimitsError::Activity)
+        } else if self.work_ask_ms >= self.work_ms {
+            Err(LimitsError::Ask)
+        } else if self.retry_ms > self.retry_max_ms {
+            Err(LimitsError::Retry)
+        } else {
+            Ok(())
+        }
+    }
+
     /// How long to wait for news of a try before the next one. Longer than the shell's own timeout on the effect, which is
     /// [`Effect::timeout_ms`].
     pub fn retry_after_ms(&self, effect: &Effect, attempt: i64) -> i64 {
@@ -104,9 +180,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_text_is_cut_between_characters_and_says_so() {
+        assert_eq!(cut("short", 5), "short");
+        assert_eq!(cut(&"ä".repeat(20), 20), "äääää … [cut]");
+    }
+
+    #[test]
     fn the_pause_doubles_up_to_its_bound() {
         let limits = Limits::default();
         let pauses: Vec<_> = [1, 2, 3, 6, 60].map(|n| limits.backoff_ms(n)).into();
         assert_eq!(pauses, [2_000, 4_000, 8_000, 60_000, 60_000]);
+    }
+
+    #[test]
+    fn the_published_numbers_work_together_and_others_are_told_why_not() {
+        let base = Limits::default();
+        assert_eq!(base.check(), Ok(()));
+        let refused = |limits: Limits| limits.check().unwrap_err();
+        assert_eq!(refused(Limits { hung_ms: 30 * SECOND, ..base.clone() }), LimitsError::Activity);
+        assert_eq!(refused(Limits { activity_interval_ms: 10 * MINUTE, ..base.clone() }), LimitsError::Activity);
+        assert_eq!(refused(Limits { work_ms: 30 * SECOND, ..base.clone() }), LimitsError::Ask);
+        assert_eq!(refused(Limits { retry_ms: MINUTE + 1, ..base }), LimitsError::Retry);
+    }
+
+    #[test]
+    fn every_number_must_be_over_0() {
+        let all = serde_json::to_value(Limits::default()).unwrap();
+        for name in all.as_object().unwrap().keys() {
+            for number in [0, -1] {
+                let limits: Limits = serde_json::from_value(serde_json::json!({ name: number })).unwrap();
+                assert_eq!(limits.check(), Err(LimitsError::NotPositive), "{name}");
+            }
+        }
     }
 }

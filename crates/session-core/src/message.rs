@@ -2,6 +2,7 @@
 
 use object_core::ReplyTo;
 use object_core::directory::Entry;
+use protocol::envelope::Envelope;
 use protocol::id::ExecutionId;
 use protocol::id::KiloSessionId;
 use protocol::id::SandboxId;
@@ -9,6 +10,7 @@ use protocol::id::SessionId;
 use protocol::id::UserId;
 use protocol::ingest::Command;
 use protocol::sandbox::Progress;
+use protocol::sandbox::Secret;
 use protocol::sandbox::Work;
 use protocol::trpc::Ack;
 use protocol::trpc::CallbackTarget;
@@ -19,14 +21,18 @@ use protocol::trpc::Prepared;
 use protocol::trpc::SendMessage;
 use protocol::trpc::SessionView;
 use protocol::trpc::TrpcError;
+use protocol::verdict::Verdict;
 use serde::Deserialize;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// What only the runtime knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// The executions whose ingest sockets are open, one entry each.
     pub ingest: Vec<String>,
+    /// How many viewers there are. Without one, nothing is made to be sent.
+    pub viewers: usize,
 }
 
 /// Something happened.
@@ -36,8 +42,8 @@ pub enum Input {
     Call { reply: ReplyTo, call: Call },
     /// An ingest socket closed. It is no longer in [`Facts::ingest`].
     IngestClosed { execution: ExecutionId, code: u16, reason: String },
-    /// A text frame arrived on an ingest socket.
-    IngestFrame { execution: ExecutionId, text: String },
+    /// Text frames that arrived on ingest sockets, in this order. They are one transaction: a group commit.
+    IngestFrames(Vec<IngestFrame>),
     /// A wrapper wants to connect.
     IngestOpen(IngestOpen),
     /// The alarm, second: what is owed and due is tried. An input of its own, so that a failure of one does not stop the other.
@@ -48,6 +54,8 @@ pub enum Input {
     Progress { reply: ReplyTo, token: String, progress: Progress },
     /// The alarm, first: what is over its time ends.
     Expire,
+    /// A container wants to read or replace the session's snapshot.
+    SnapshotAccess { reply: ReplyTo, token: String },
     /// A viewer shows a ticket, which is good for one connection.
     StreamOpen { nonce: String, expires_at: i64 },
     /// The first input after construction.
@@ -61,6 +69,12 @@ pub enum Call {
     Delete,
     Initiate,
     Interrupt,
+    Judge(Verdict),
+    /// Whether logs of this execution may be kept. Without a report token, the Worker has checked the user's own.
+    KeepLogs {
+        execution: ExecutionId,
+        token: Option<Secret>,
+    },
     Register(Box<Registration>),
     Send(Box<SendMessage>),
     Update(Vec<Change>),
@@ -86,11 +100,11 @@ pub enum Answer {
     Prepared(Prepared),
     Success(Success),
     View(Box<SessionView>),
-    /// To [`Input::Progress`].
+    /// To [`Input::Progress`], [`Input::SnapshotAccess`] and [`Call::KeepLogs`].
     Noted {},
 }
 
-/// `deleteSession` and `updateSession`.
+/// `deleteSession`, `updateSession`, and the answers to what the agent asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Success {
     pub success: bool,
@@ -105,6 +119,15 @@ pub struct IngestOpen {
     /// Absent with upstream's wrapper.
     pub generation: Option<i64>,
     pub proof: Proof,
+}
+
+/// A text frame of an ingest socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IngestFrame {
+    /// The shell's name for the socket: what answers the frame carries it.
+    pub socket: usize,
+    pub execution: ExecutionId,
+    pub text: String,
 }
 
 /// How a wrapper shows that it may write.
@@ -123,12 +146,16 @@ pub enum Output {
     AcceptIngest { execution: ExecutionId, commands: Vec<Command> },
     /// Accept the viewer whose handshake is being answered.
     AcceptStream,
-    /// Send to the socket whose frame is being answered.
-    Answer(Command),
+    /// Send to the socket of an [`IngestFrame`].
+    Answer { socket: usize, command: Command },
     /// Send to every viewer whose filter matches.
     Broadcast(Broadcast),
-    /// Close the socket whose frame is being answered.
-    Close { code: u16, reason: String },
+    /// Close the socket of an [`IngestFrame`].
+    Close { socket: usize, code: u16, reason: String },
+    /// Tell every wrapper to end its agent, and close all sockets of the session, which is no more.
+    CloseAll { reason: String },
+    /// A job of [`Input::Expire`] failed and was undone, alone. It is still due: for the log, and the next alarm has to be later than the deadline.
+    Failed { job: &'static str, error: String },
     /// Perform an effect and report its [`Outcome`] under `key`.
     Perform { key: String, effect: Effect },
     /// Refuse the handshake that is being answered.
@@ -164,12 +191,27 @@ pub enum Effect {
     DirectoryAdd { owner: String, entry: Entry },
     /// Take it out again.
     DirectoryRemove { owner: String, session: SessionId },
+    /// Hand the agent a person's word. Not owed: it carries who waits for its outcome.
+    Judge { reply: ReplyTo, sandbox: SandboxId, session: SessionId, verdict: Verdict },
     /// Give back the container's lease.
     Release { sandbox: SandboxId, execution: ExecutionId },
-    /// End the session's agent server, if its container runs.
-    Stop { sandbox: SandboxId, session: SessionId },
-    /// Have the container do this. A turn's execution holds a lease on the container.
-    Work { sandbox: SandboxId, work: Box<Work> },
+    /// Delete what is kept of the session's conversation, and its logs.
+    SnapshotRemove { user: UserId, session: SessionId },
+    /// End the session's agent server, if its container runs; with `forget`, leave nothing of the session there.
+    Stop {
+        sandbox: SandboxId,
+        session: SessionId,
+        #[serde(default)]
+        forget: bool,
+    },
+    /// Have the container do this. A turn's execution holds a lease on the container. The secrets are for its environment, where they win; only the
+    /// shell can open them.
+    Work {
+        sandbox: SandboxId,
+        work: Box<Work>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        secrets: BTreeMap<String, Envelope>,
+    },
 }
 
 impl Effect {

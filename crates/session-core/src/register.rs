@@ -12,13 +12,16 @@ use crate::message::Registration;
 use crate::message::Success;
 use crate::store;
 use crate::store::SessionRow;
+use crate::work::work_key;
 use database::DatabaseError;
 use object_core::ReplyTo;
 use object_core::directory::Entry;
 use object_core::owed::Owed;
 use protocol::time::iso8601;
+use protocol::trpc::CUSTOM_NEEDS_PROMPT;
 use protocol::trpc::Change;
 use protocol::trpc::Code;
+use protocol::trpc::Issue;
 use protocol::trpc::Prepared;
 use protocol::trpc::TrpcError;
 
@@ -26,8 +29,12 @@ use protocol::trpc::TrpcError;
 const LIST: &str = "directory/add";
 /// The key under which its removal is owed.
 const UNLIST: &str = "directory/remove";
-/// The key under which the end of the agent server is owed.
+/// The key under which the removal of the snapshot is owed.
+const FORGET: &str = "snapshot/remove";
+/// The key under which the end of an idle agent server is owed.
 pub const STOP: &str = "stop";
+/// The key under which the end of a deleted session's agent server is owed, with all that it left there.
+const STOP_FORGET: &str = "stop/forget";
 
 impl Step<'_> {
     pub fn reply(&mut self, to: ReplyTo, result: Result<Answer, TrpcError>) {
@@ -41,9 +48,13 @@ impl Step<'_> {
     }
 
     pub fn register(&mut self, reply: ReplyTo, new: Registration) -> Result<(), DatabaseError> {
-        if store::session(self.db)?.is_some() || store::tombstone(self.db)?.is_some() {
-            self.reply(reply, Err(TrpcError::new(Code::Conflict, "Session already registered")));
-            return Ok(());
+        match store::session(self.db)? {
+            Some(session) if session.kilo_session == new.kilo_session => return self.registered(reply, &session),
+            None if store::tombstone(self.db)?.is_none() => {}
+            _ => {
+                self.reply(reply, Err(TrpcError::new(Code::Conflict, "Session already registered")));
+                return Ok(());
+            }
         }
         let row = SessionRow {
             user: new.user,
@@ -58,7 +69,7 @@ impl Step<'_> {
             branch: None,
             active: None,
             stopped_after: None,
-            pruned_at: self.now,
+            oldest_at: self.now,
         };
         store::save_session(self.db, &row)?;
         let entry = Entry {
@@ -70,6 +81,26 @@ impl Step<'_> {
             created_at: self.now,
         };
         self.owe_now(LIST, Effect::DirectoryAdd { owner: row.owner(), entry }, Some(reply))
+    }
+
+    /// The same registration again: its caller lost the connection before the answer.
+    fn registered(&mut self, reply: ReplyTo, session: &SessionRow) -> Result<(), DatabaseError> {
+        let preparation = store::work(self.db)?.filter(|work| work.execution.is_none() && !session.input.auto_initiate);
+        let waits = self.wait_in_place(LIST, reply)?
+            || preparation.map_or(Ok(false), |work| self.wait_in_place(&work_key(work.attempt), reply))?;
+        if !waits {
+            self.reply(reply, Ok(prepared(session)));
+        }
+        Ok(())
+    }
+
+    /// Has `reply` wait for the debt under `key`, in place of whoever did. False: nothing is owed under it.
+    pub fn wait_in_place(&mut self, key: &str, reply: ReplyTo) -> Result<bool, DatabaseError> {
+        let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return Ok(false) };
+        Owed::<Effect>::reply_to(self.db, key, reply)?;
+        let message = "The same call came again, and waits in place of this one";
+        self.reply_if(debt.reply_to, Err(TrpcError::retryable("SUPERSEDED", message)));
+        Ok(true)
     }
 
     /// Owes an effect and performs it in this turn, because a caller waits or nothing else would.
@@ -111,12 +142,19 @@ impl Step<'_> {
         }
     }
 
-    /// What is no longer owed is of no interest, but for work that was taken up after its session was gone: nobody else would end it.
+    /// What is no longer owed is of no interest, but for work that was, or may have been, taken up after its session was gone: nobody else would end
+    /// it. A verdict never was: its caller waits.
     fn settled(&mut self, effect: &Effect, outcome: &Outcome) -> Result<(), DatabaseError> {
         match (effect, outcome) {
-            (Effect::Work { sandbox, work }, Outcome::Progress(_)) if store::session_id(self.db)?.is_none() => {
+            (Effect::Judge { reply, .. }, outcome) => {
+                self.judged(*reply, outcome);
+                Ok(())
+            }
+            (Effect::Work { sandbox, work, .. }, Outcome::Progress(_) | Outcome::Failed { .. })
+                if store::session_id(self.db)?.is_none() =>
+            {
                 let session = work.workspace.session_id.clone();
-                self.owe(STOP, &Effect::Stop { sandbox: sandbox.clone(), session })
+                self.owe(STOP_FORGET, &Effect::Stop { sandbox: sandbox.clone(), session, forget: true })
             }
             _ => Ok(()),
         }
@@ -159,9 +197,16 @@ impl Step<'_> {
             }
             None => already_deleted(),
         };
+        self.wipe()?;
+        self.reply(reply, Ok(answer));
+        Ok(())
+    }
+
+    /// Leaves nothing but what is owed, and nobody connected.
+    pub fn wipe(&mut self) -> Result<(), DatabaseError> {
         store::wipe(self.db)?;
         self.log.forget();
-        self.reply(reply, Ok(answer));
+        self.outputs.push(Output::CloseAll { reason: "Session deleted".to_owned() });
         Ok(())
     }
 
@@ -181,9 +226,18 @@ impl Step<'_> {
                 for change in changes {
                     change.apply(&mut session.input);
                 }
-                session.changed_at = self.now;
-                store::save_session(self.db, &session)?;
-                Ok(Answer::Success(Success { success: true, message: None }))
+                // What each change may be was checked where it came in; this depends on what is kept.
+                if session.input.mode.lacks_prompt(session.input.append_system_prompt.as_deref()) {
+                    Err(TrpcError::invalid(&[Issue {
+                        code: "custom".to_owned(),
+                        path: vec!["appendSystemPrompt".to_owned()],
+                        message: CUSTOM_NEEDS_PROMPT.to_owned(),
+                    }]))
+                } else {
+                    session.changed_at = self.now;
+                    store::save_session(self.db, &session)?;
+                    Ok(Answer::Success(Success { success: true, message: None }))
+                }
             }
         };
         self.reply(reply, result);
@@ -201,9 +255,17 @@ impl Step<'_> {
                 self.reply_if(debt.reply_to, Err(TrpcError::new(Code::NotFound, "Session was deleted")));
             }
         }
+        Owed::<Effect>::forget_dead(self.db)?;
+        Owed::<Effect>::settle(self.db, STOP)?;
         database::execute(self.db, "DELETE FROM session", &[])?;
+        // A session without a turn has no conversation.
+        if store::executions(self.db)? > 0 {
+            let (user, id) = (session.user.clone(), session.id.clone());
+            self.owe(FORGET, &Effect::SnapshotRemove { user, session: id })?;
+        }
         self.owe(UNLIST, &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() })?;
-        self.owe(STOP, &Effect::Stop { sandbox: session.sandbox.clone(), session: session.id.clone() })
+        let (sandbox, id) = (session.sandbox.clone(), session.id.clone());
+        self.owe(STOP_FORGET, &Effect::Stop { sandbox, session: id, forget: true })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::store::SessionRow;
 use database::DatabaseError;
 use object_core::event_log;
 use object_core::nearest;
+use object_core::time::DAY;
 
 /// What is over for a session at rest, and when.
 struct Rest {
@@ -28,41 +29,68 @@ impl Step<'_> {
             .map(|last| last.heartbeat_at.or(last.completed_at).unwrap_or(last.started_at));
         Rest {
             idle_stop: idle_since.map(|at| at.saturating_add(limits.idle_stop_ms)),
-            prune: session.pruned_at.saturating_add(limits.event_life_ms),
+            prune: session.oldest_at.saturating_add(limits.event_life_ms),
             end: session.changed_at.saturating_add(limits.session_life_ms),
         }
     }
 
     /// The nearest deadline of a session without an active execution.
     pub fn rest_deadline(&self) -> Result<Option<i64>, DatabaseError> {
-        let Some(session) = store::session(self.db)? else { return Ok(None) };
+        let Some(session) = store::session(self.db)? else { return self.tombstone_end() };
         let rest = self.rest(&session, store::last_execution(self.db)?.as_ref());
         Ok(nearest([rest.idle_stop, Some(rest.prune), Some(rest.end)]))
     }
 
-    /// Does what is due for a session at rest.
-    pub fn expire_rest(&mut self) -> Result<(), DatabaseError> {
-        let Some(mut session) = store::session(self.db)?.filter(|session| session.active.is_none()) else {
-            return Ok(());
+    /// The session at rest, and what is over for it when.
+    fn at_rest(&self) -> Result<Option<(SessionRow, Option<ExecutionRow>, Rest)>, DatabaseError> {
+        let Some(session) = store::session(self.db)?.filter(|session| session.active.is_none()) else {
+            return Ok(None);
         };
         let last = store::last_execution(self.db)?;
         let rest = self.rest(&session, last.as_ref());
-        if rest.end <= self.now {
-            self.forget_session(&session)?;
-            store::wipe(self.db)?;
-            self.log.forget();
-            return Ok(());
+        Ok(Some((session, last, rest)))
+    }
+
+    /// When nobody is told any more why the preparation failed.
+    fn tombstone_end(&self) -> Result<Option<i64>, DatabaseError> {
+        Ok(store::tombstone_at(self.db)?.map(|at| at.saturating_add(self.config.limits.session_life_ms)))
+    }
+
+    /// The end of a session's life, or of what a failed preparation left.
+    pub fn expire_session(&mut self) -> Result<(), DatabaseError> {
+        match self.at_rest()? {
+            Some((session, _, rest)) if rest.end <= self.now => {
+                self.forget_session(&session)?;
+                self.wipe()
+            }
+            None if self.tombstone_end()?.is_some_and(|at| at <= self.now) => self.wipe(),
+            _ => Ok(()),
         }
-        if rest.idle_stop.is_some_and(|at| at <= self.now) {
-            session.stopped_after = last.map(|last| last.id);
-            store::save_session(self.db, &session)?;
-            self.owe(STOP, &Effect::Stop { sandbox: session.sandbox.clone(), session: session.id.clone() })?;
+    }
+
+    /// The end of an idle agent server.
+    pub fn expire_idle(&mut self) -> Result<(), DatabaseError> {
+        match self.at_rest()? {
+            Some((mut session, last, rest)) if rest.idle_stop.is_some_and(|at| at <= self.now) => {
+                session.stopped_after = last.map(|last| last.id);
+                store::save_session(self.db, &session)?;
+                self.owe(STOP, &Effect::Stop { sandbox: session.sandbox, session: session.id, forget: false })
+            }
+            _ => Ok(()),
         }
-        if rest.prune <= self.now {
-            event_log::delete_before(self.db, self.now.saturating_sub(self.config.limits.event_life_ms))?;
-            session.pruned_at = self.now;
-            store::save_session(self.db, &session)?;
+    }
+
+    /// The end of old events. The next comes with the age of the oldest that is left, a day later at the earliest.
+    pub fn expire_events(&mut self) -> Result<(), DatabaseError> {
+        match self.at_rest()? {
+            Some((mut session, _, rest)) if rest.prune <= self.now => {
+                let life = self.config.limits.event_life_ms;
+                event_log::delete_until(self.db, self.now.saturating_sub(life))?;
+                let tomorrow = self.now.saturating_add(DAY).saturating_sub(life);
+                session.oldest_at = event_log::oldest(self.db)?.unwrap_or(self.now).max(tomorrow);
+                store::save_session(self.db, &session)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }

@@ -10,13 +10,16 @@ use object_core::event_log::EVENT_TABLES;
 use object_core::owed::OWED_TABLE;
 use protocol::id::ExecutionId;
 use protocol::id::KiloSessionId;
+use protocol::id::MessageId;
 use protocol::id::SandboxId;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 use protocol::trpc::PrepareSession;
 
 /// The schema of `CloudAgentSession`.
-pub const MIGRATIONS: &[Migration] = &[Migration {
+pub const MIGRATIONS: &[Migration] = &[TABLES, KEPT_OF_A_TURN];
+
+const TABLES: Migration = Migration {
     version: 1,
     statements: &[
         OWED_TABLE,
@@ -30,16 +33,25 @@ pub const MIGRATIONS: &[Migration] = &[Migration {
         "CREATE TABLE execution (
             number INTEGER PRIMARY KEY, id TEXT NOT NULL, status TEXT NOT NULL, generation INTEGER NOT NULL, ingest_hash TEXT NOT NULL,
             started_at INTEGER NOT NULL, accepted_at INTEGER, completed_at INTEGER, heartbeat_at INTEGER, event_at INTEGER,
-            waiting TEXT NOT NULL, disconnected_at INTEGER, close_code INTEGER, close_reason TEXT, interrupted INTEGER NOT NULL, error TEXT
+            waiting TEXT NOT NULL, disconnected_at INTEGER, close_code INTEGER, close_reason TEXT, interrupted INTEGER NOT NULL, error TEXT, resume TEXT
         )",
         "CREATE TABLE work (
             attempt INTEGER PRIMARY KEY, execution TEXT, source TEXT NOT NULL, since INTEGER NOT NULL, token_hash TEXT NOT NULL, n INTEGER NOT NULL,
-            step TEXT, message TEXT, ended INTEGER NOT NULL
+            asked INTEGER NOT NULL DEFAULT 0, step TEXT, message TEXT, ended INTEGER NOT NULL
         )",
         "CREATE TABLE ticket (nonce TEXT PRIMARY KEY, expires_at INTEGER NOT NULL) WITHOUT ROWID",
         "CREATE TABLE tombstone (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL, message TEXT NOT NULL)",
     ],
-}];
+};
+
+const KEPT_OF_A_TURN: Migration = Migration {
+    version: 2,
+    statements: &[
+        "ALTER TABLE execution ADD COLUMN message TEXT",
+        "ALTER TABLE execution ADD COLUMN last_seq INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE session RENAME COLUMN pruned_at TO oldest_at",
+    ],
+};
 
 /// The session's own row.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,8 +69,8 @@ pub struct SessionRow {
     pub active: Option<ExecutionId>,
     /// The execution after which the agent server was stopped: it is not stopped twice, nor looked at.
     pub stopped_after: Option<ExecutionId>,
-    /// When events were last deleted for their age.
-    pub pruned_at: i64,
+    /// No event that is kept happened before.
+    pub oldest_at: i64,
 }
 
 impl SessionRow {
@@ -117,6 +129,7 @@ impl Status {
 pub struct ExecutionRow {
     pub id: ExecutionId,
     pub status: Status,
+    /// The highest that has connected: a smaller one is refused.
     pub generation: i64,
     pub ingest_hash: String,
     pub started_at: i64,
@@ -131,6 +144,12 @@ pub struct ExecutionRow {
     pub close_reason: Option<String>,
     pub interrupted: bool,
     pub error: Option<String>,
+    /// How the conversation was found at its start.
+    pub resume: Option<String>,
+    /// The id of the message that the turn answers.
+    pub message: Option<MessageId>,
+    /// The last number of its events when another execution's began to be stored: those may have overwritten what carried it.
+    pub last_seq: i64,
 }
 
 /// One attempt at preparing or starting.
@@ -156,7 +175,7 @@ pub fn exists(db: &dyn Database) -> Result<bool, DatabaseError> {
 pub fn session(db: &dyn Database) -> Result<Option<SessionRow>, DatabaseError> {
     let rows = db.query(
         "SELECT user, id, kilo_session, sandbox, input, created_at, changed_at, prepared_at, initiated_at, branch, active,
-            stopped_after, pruned_at FROM session",
+            stopped_after, oldest_at FROM session",
         &[],
     )?;
     let Some(row) = rows.first() else { return Ok(None) };
@@ -173,7 +192,7 @@ pub fn session(db: &dyn Database) -> Result<Option<SessionRow>, DatabaseError> {
         branch: row.get(9)?,
         active: optional_id(row, 10)?,
         stopped_after: optional_id(row, 11)?,
-        pruned_at: row.get(12)?,
+        oldest_at: row.get(12)?,
     }))
 }
 
@@ -182,13 +201,14 @@ pub fn session_id(db: &dyn Database) -> Result<Option<SessionId>, DatabaseError>
     db.query("SELECT id FROM session", &[])?.first().map(|row| id(row, 0)).transpose()
 }
 
+/// The id that the agent server knows the session by.
+pub fn kilo_session(db: &dyn Database) -> Result<Option<String>, DatabaseError> {
+    db.query("SELECT kilo_session FROM session", &[])?.first().map(|row| row.get(0)).transpose()
+}
+
 /// The active execution's row: asked for with every input.
 pub fn active_execution(db: &dyn Database) -> Result<Option<ExecutionRow>, DatabaseError> {
-    let rows = db.query("SELECT active FROM session", &[])?;
-    match rows.first().map_or(Ok(None), |row| optional_id(row, 0))? {
-        Some(active) => execution(db, &active),
-        None => Ok(None),
-    }
+    one_execution(db, &format!("{EXECUTION} WHERE id = (SELECT active FROM session) ORDER BY number DESC LIMIT 1"), &[])
 }
 
 pub fn save_session(db: &dyn Database, row: &SessionRow) -> Result<(), DatabaseError> {
@@ -197,7 +217,7 @@ pub fn save_session(db: &dyn Database, row: &SessionRow) -> Result<(), DatabaseE
         db,
         "INSERT OR REPLACE INTO session
             (one, user, id, kilo_session, sandbox, input, created_at, changed_at, prepared_at, initiated_at, branch, active,
-             stopped_after, pruned_at)
+             stopped_after, oldest_at)
          VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         &[
             row.user.as_str().into(),
@@ -212,13 +232,13 @@ pub fn save_session(db: &dyn Database, row: &SessionRow) -> Result<(), DatabaseE
             row.branch.clone().into(),
             row.active.as_ref().map(ExecutionId::as_str).into(),
             row.stopped_after.as_ref().map(ExecutionId::as_str).into(),
-            row.pruned_at.into(),
+            row.oldest_at.into(),
         ],
     )
 }
 
 const EXECUTION: &str = "SELECT id, status, generation, ingest_hash, started_at, accepted_at, completed_at, heartbeat_at, event_at, waiting,
-    disconnected_at, close_code, close_reason, interrupted, error FROM execution";
+    disconnected_at, close_code, close_reason, interrupted, error, resume, message, last_seq FROM execution";
 
 pub fn execution(db: &dyn Database, id: &ExecutionId) -> Result<Option<ExecutionRow>, DatabaseError> {
     one_execution(db, &format!("{EXECUTION} WHERE id = ? ORDER BY number DESC LIMIT 1"), &[id.as_str().into()])
@@ -248,6 +268,9 @@ fn one_execution(db: &dyn Database, sql: &str, parameters: &[Value]) -> Result<O
         close_reason: row.get(12)?,
         interrupted: row.get(13)?,
         error: row.get(14)?,
+        resume: row.get(15)?,
+        message: optional_id(row, 16)?,
+        last_seq: row.get(17)?,
     }))
 }
 
@@ -283,9 +306,28 @@ pub fn attempts_since(db: &dyn Database, since: i64) -> Result<i64, DatabaseErro
         .map_or(Ok(0), |row| row.get(0))
 }
 
+/// Counts one more asking for an attempt, and says which it is.
+pub fn ask(db: &dyn Database, attempt: i64) -> Result<i64, DatabaseError> {
+    db.query("UPDATE work SET asked = asked + 1 WHERE attempt = ? RETURNING asked", &[attempt.into()])?
+        .first()
+        .map_or(Ok(0), |row| row.get(0))
+}
+
+/// The token hashes of the newest attempt that was heard of, and of those that are owed after it.
+pub fn current_tokens(db: &dyn Database) -> Result<Vec<String>, DatabaseError> {
+    let heard = "SELECT COALESCE(MAX(attempt), 0) FROM work WHERE n > 0";
+    let rows = db.query(&format!("SELECT token_hash FROM work WHERE attempt >= ({heard})"), &[])?;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
 /// Why the preparation failed, if it did.
 pub fn tombstone(db: &dyn Database) -> Result<Option<String>, DatabaseError> {
     db.query("SELECT message FROM tombstone", &[])?.first().map(|row| row.get(0)).transpose()
+}
+
+/// When the preparation failed, if it did.
+pub fn tombstone_at(db: &dyn Database) -> Result<Option<i64>, DatabaseError> {
+    db.query("SELECT at FROM tombstone", &[])?.first().map(|row| row.get(0)).transpose()
 }
 
 /// Deletes everything but what is still owed.

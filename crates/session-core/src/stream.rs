@@ -11,11 +11,15 @@ use database::DatabaseError;
 use database::execute;
 use object_core::event_log::NewEvent;
 use object_core::event_log::replay_round;
+use protocol::event::EventClass;
 use protocol::event::event_class;
+use protocol::id::ExecutionId;
 use protocol::id::SessionId;
+use protocol::ingest::FRAME_BYTES_MAX;
+use protocol::ingest::FRAME_EVENTS_MAX;
 use protocol::sandbox;
 use protocol::stream::CloudStatus;
-use protocol::stream::StreamEvent;
+use protocol::stream::StreamHead;
 use protocol::time::iso8601;
 use protocol::time::parse_iso8601;
 use serde::Deserialize;
@@ -25,8 +29,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 use serde_json::value::to_raw_value;
 
-/// The most bytes of filter lists that a viewer may send: they are kept in the socket's attachment, which the platform bounds.
-const FILTER_BYTES_MAX: usize = 8 * 1024;
+/// The most bytes of filter lists that a viewer may send: they are kept in the socket's attachment, which the platform bounds to 16 KiB, in a form
+/// that may take two bytes for one.
+const FILTER_BYTES_MAX: usize = 4 * 1024;
 
 /// Which events a viewer wants. All conditions hold together; absent ones do not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,10 +101,31 @@ pub struct Round {
     pub frames: Vec<String>,
     /// From where the next round goes on.
     pub cursor: i64,
-    /// How many bytes of data were read.
+    /// How many bytes of data are in the frames. What the filter leaves out counts for no connection: the viewer that came again would read it again.
     pub bytes: i64,
     /// Whether the viewer has everything now.
     pub done: bool,
+}
+
+/// The frames as JSON arrays, for a viewer that asked for that: each of at most 500 events and about 1 MiB.
+pub fn arrays<'a>(frames: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut arrays: Vec<String> = vec![];
+    let mut events = 0_usize;
+    for frame in frames {
+        match arrays.last_mut() {
+            Some(array) if events < FRAME_EVENTS_MAX && array.len().saturating_add(frame.len()) < FRAME_BYTES_MAX => {
+                array.push(',');
+                array.push_str(frame);
+            }
+            _ => {
+                arrays.push(format!("[{frame}"));
+                events = 0;
+            }
+        }
+        events = events.saturating_add(1);
+    }
+    arrays.iter_mut().for_each(|array| array.push(']'));
+    arrays
 }
 
 impl Session {
@@ -110,20 +136,11 @@ impl Session {
         let mut round = Round { frames: vec![], cursor, bytes: 0, done: events.is_empty() };
         for event in events {
             round.cursor = event.id;
-            round.bytes = round.bytes.saturating_add(i64::try_from(event.data.len()).unwrap_or(i64::MAX));
             if !filter.admits(Some(&event.execution), &event.kind, event.at) {
                 continue;
             }
-            let Ok(data) = serde_json::from_str::<&RawValue>(&event.data) else { continue };
-            let frame = StreamEvent {
-                event_id: event.id,
-                execution_id: Some(event.execution.as_str().into()),
-                session_id: session.as_str().into(),
-                stream_event_type: event.kind.as_str().into(),
-                timestamp: iso8601(event.at).into(),
-                data,
-            };
-            round.frames.extend(serde_json::to_string(&frame));
+            round.bytes = round.bytes.saturating_add(i64::try_from(event.data.len()).unwrap_or(i64::MAX));
+            round.frames.push(frame(Some(&event.execution), &session, &event.kind, event.at, event.id, &event.data)?);
         }
         Ok(round)
     }
@@ -133,6 +150,14 @@ impl Session {
         self.config.limits.replay_connection_bytes
     }
 
+    /// The active execution.
+    pub fn active(&self, db: &dyn Database) -> Result<Option<ExecutionId>, DatabaseError> {
+        if !self.exists(db)? {
+            return Ok(None);
+        }
+        Ok(store::active_execution(db)?.map(|execution| execution.id))
+    }
+
     /// The frame that ends a viewer's catch-up: what the cloud side is doing now.
     pub fn connected(&self, db: &dyn Database, now: i64, session: &SessionId) -> Result<String, DatabaseError> {
         let status = if self.exists(db)? { cloud_status(db)? } else { None };
@@ -140,8 +165,7 @@ impl Session {
             Some(status) => json!({ "cloudStatus": status }),
             None => json!({}),
         };
-        let data = to_raw_value(&data).map_err(|error| DatabaseError::Sql(error.to_string()))?;
-        frame(None, session.as_str(), "connected", now, 0, &data)
+        frame(None, session.as_str(), "connected", now, 0, &data.to_string())
     }
 }
 
@@ -166,28 +190,36 @@ fn cloud_status(db: &dyn Database) -> Result<Option<CloudStatus>, DatabaseError>
     })
 }
 
+fn raw(data: &Value) -> Result<Box<RawValue>, DatabaseError> {
+    to_raw_value(data).map_err(|error| DatabaseError::Sql(error.to_string()))
+}
+
+/// A viewer's frame. `data` is JSON text and is taken as it is: it was parsed on its way in.
 fn frame(
     execution: Option<&str>,
     session: &str,
     kind: &str,
     at: i64,
     event_id: i64,
-    data: &RawValue,
+    data: &str,
 ) -> Result<String, DatabaseError> {
-    let event = StreamEvent {
+    let head = StreamHead {
         event_id,
-        execution_id: execution.map(Into::into),
-        session_id: session.into(),
-        stream_event_type: kind.into(),
-        timestamp: iso8601(at).into(),
-        data,
+        execution_id: execution,
+        session_id: session,
+        stream_event_type: kind,
+        timestamp: &iso8601(at),
     };
-    serde_json::to_string(&event).map_err(|error| DatabaseError::Sql(error.to_string()))
+    head.with_data(data).map_err(|error| DatabaseError::Sql(error.to_string()))
 }
 
 impl Step<'_> {
     /// A ticket is good for one connection. It is remembered for as long as it would be valid.
     pub fn stream_open(&mut self, nonce: &str, expires_at: i64) -> Result<(), DatabaseError> {
+        if store::session_id(self.db)?.is_none() && store::tombstone(self.db)?.is_none() {
+            self.outputs.push(Output::Refuse { status: 404, message: "Session not found".into() });
+            return Ok(());
+        }
         execute(self.db, "DELETE FROM ticket WHERE expires_at <= ?", &[self.now.into()])?;
         let sql = "INSERT INTO ticket (nonce, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING RETURNING 1";
         let first = !self.db.query(sql, &[nonce.into(), expires_at.into()])?.is_empty();
@@ -199,17 +231,34 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Sends one event to the viewers. `data` is JSON text and is not rebuilt.
+    /// Sends an event of our own making to the viewers.
     pub fn broadcast(
         &mut self,
         execution: Option<&str>,
         kind: &str,
         at: i64,
         event_id: i64,
-        data: &str,
+        data: &Value,
     ) -> Result<(), DatabaseError> {
-        let Some(session) = store::session_id(self.db)? else { return Ok(()) };
-        self.broadcast_of(&session, execution, kind, at, event_id, data)
+        self.broadcast_raw(execution, kind, at, event_id, &raw(data)?)
+    }
+
+    /// Sends one event to the viewers: one frame, whatever their number.
+    pub fn broadcast_raw(
+        &mut self,
+        execution: Option<&str>,
+        kind: &str,
+        at: i64,
+        event_id: i64,
+        data: &RawValue,
+    ) -> Result<(), DatabaseError> {
+        if self.session.is_none() {
+            self.session = store::session_id(self.db)?;
+        }
+        let Some(session) = self.session.take() else { return Ok(()) };
+        let sent = self.broadcast_of(&session, execution, kind, at, event_id, data);
+        self.session = Some(session);
+        sent
     }
 
     fn broadcast_of(
@@ -219,21 +268,38 @@ impl Step<'_> {
         kind: &str,
         at: i64,
         event_id: i64,
-        data: &str,
+        data: &RawValue,
     ) -> Result<(), DatabaseError> {
-        let data: &RawValue = serde_json::from_str(data).map_err(|error| DatabaseError::Sql(error.to_string()))?;
-        let text = frame(execution, session.as_str(), kind, at, event_id, data)?;
+        if self.facts.viewers == 0 {
+            return Ok(());
+        }
+        let text = frame(execution, session.as_str(), kind, at, event_id, data.get())?;
         let broadcast = Broadcast { execution: execution.map(str::to_owned), kind: kind.to_owned(), at, text };
         self.outputs.push(Output::Broadcast(broadcast));
         Ok(())
     }
 
+    /// Stores an event by its class, and returns its id: 0 for a volatile one. An event may overwrite what carries the last number of the execution
+    /// before: a wrapper that still delivers has to be told the number that it was acknowledged.
+    pub fn store_event(&mut self, class: &EventClass, event: NewEvent) -> Result<i64, DatabaseError> {
+        if class.is_stored()
+            && let Some((ended, last_seq)) = self.log.ended_by(self.db, event.execution)?
+        {
+            execute(
+                self.db,
+                "UPDATE execution SET last_seq = MAX(last_seq, ?) WHERE id = ?",
+                &[last_seq.into(), ended.into()],
+            )?;
+        }
+        Ok(self.log.append(self.db, class, event)?.unwrap_or(0))
+    }
+
     /// Stores an event of our own making, and sends it.
     pub fn store_and_broadcast(&mut self, execution: &str, kind: &str, data: &Value) -> Result<(), DatabaseError> {
-        let raw = to_raw_value(data).map_err(|error| DatabaseError::Sql(error.to_string()))?;
+        let raw = raw(data)?;
         let event = NewEvent { execution, seq: None, kind, at: self.now, data: raw.get() };
-        let id = self.log.append(self.db, &event_class(kind, &raw), event)?.unwrap_or(0);
-        self.broadcast(Some(execution), kind, self.now, id, raw.get())
+        let id = self.store_event(&event_class(kind, &raw), event)?;
+        self.broadcast_raw(Some(execution), kind, self.now, id, &raw)
     }
 
     pub fn broadcast_cloud_status(
@@ -257,7 +323,7 @@ impl Step<'_> {
     ) -> Result<(), DatabaseError> {
         let status =
             CloudStatus { kind: kind.to_owned(), step: step.map(str::to_owned), message: message.map(str::to_owned) };
-        let data = json!({ "cloudStatus": status }).to_string();
+        let data = raw(&json!({ "cloudStatus": status }))?;
         self.broadcast_of(session, Some(execution), "cloud.status", self.now, 0, &data)
     }
 
@@ -266,10 +332,9 @@ impl Step<'_> {
         source: &str,
         step: sandbox::Step,
         message: &str,
-        branch: Option<&str>,
     ) -> Result<(), DatabaseError> {
         let Some(session) = store::session_id(self.db)? else { return Ok(()) };
-        self.broadcast_preparing_of(&session, source, step, message, branch)
+        self.broadcast_preparing_of(&session, source, step, message)
     }
 
     /// `preparing`, and the `cloud.status` that always comes with it. Volatile: stale progress is never replayed.
@@ -279,17 +344,31 @@ impl Step<'_> {
         source: &str,
         step: sandbox::Step,
         message: &str,
-        branch: Option<&str>,
     ) -> Result<(), DatabaseError> {
-        let mut data = json!({ "step": step, "message": message });
-        if let (Some(branch), Some(fields)) = (branch, data.as_object_mut()) {
-            fields.insert("branch".to_owned(), json!(branch));
-        }
-        self.broadcast_of(session, Some(source), "preparing", self.now, 0, &data.to_string())?;
+        let data = json!({ "step": step, "message": message });
+        self.broadcast_of(session, Some(source), "preparing", self.now, 0, &raw(&data)?)?;
         match step {
-            sandbox::Step::Ready => self.cloud_status_of(session, source, "ready", None, None),
             sandbox::Step::Failed => self.cloud_status_of(session, source, "error", None, Some(message)),
             step => self.cloud_status_of(session, source, "preparing", Some(step.as_str()), Some(message)),
         }
     }
+
+    /// The last step of a preparation that went well: on which branch, and how the conversation was found.
+    pub fn broadcast_ready(
+        &mut self,
+        source: &str,
+        branch: Option<&str>,
+        resume: Option<sandbox::Resume>,
+    ) -> Result<(), DatabaseError> {
+        let mut data = json!({ "step": sandbox::Step::Ready, "message": READY });
+        if let Some(fields) = data.as_object_mut() {
+            fields.extend(branch.map(|branch| ("branch".to_owned(), json!(branch))));
+            fields.extend(resume.map(|resume| ("resume".to_owned(), json!(resume))));
+        }
+        self.broadcast(Some(source), "preparing", self.now, 0, &data)?;
+        self.broadcast_cloud_status(source, "ready", None, None)
+    }
 }
+
+/// The message of the step `ready` (spec/session.md 7.3).
+pub const READY: &str = "Session ready";

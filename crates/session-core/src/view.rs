@@ -18,13 +18,16 @@ use protocol::trpc::ExecutionView;
 use protocol::trpc::SessionView;
 use protocol::trpc::TrpcError;
 
-/// The container that the sessions of one user, or of one user in an organisation, share.
-pub fn sandbox_id(organization: Option<&str>, user: &UserId) -> Result<SandboxId, InvalidId> {
-    let (prefix, owner) = match organization {
-        Some(organization) => ("org", organization.to_owned()),
-        None => ("usr", format!("user:{user}")),
+/// The container that the sessions of one user, or of one user in an organisation, share; those that a bot began for the user have their own.
+pub fn sandbox_id(organization: Option<&str>, user: &UserId, bot: Option<&str>) -> Result<SandboxId, InvalidId> {
+    let owner = organization.map_or_else(|| format!("user:{user}"), str::to_owned);
+    let (prefix, name) = match (organization, bot.filter(|bot| !bot.is_empty())) {
+        (Some(_), None) => ("org", format!("{owner}__{user}")),
+        (None, None) => ("usr", format!("{owner}__{user}")),
+        (Some(_), Some(bot)) => ("bot", format!("{owner}__{user}__bot:{bot}")),
+        (None, Some(bot)) => ("ubt", format!("{owner}__{user}__bot:{bot}")),
     };
-    let hash = sha256_hex(&format!("{owner}__{user}"));
+    let hash = sha256_hex(&name);
     SandboxId::parse(&format!("{prefix}-{}", hash.get(..48).unwrap_or_default()))
 }
 
@@ -49,6 +52,7 @@ impl Step<'_> {
             sandbox_id: session.sandbox.to_string(),
             git_url: input.git.github_repo.is_none().then_some(input.git.url),
             github_repo: input.git.github_repo,
+            platform: input.platform,
             prompt: input.prompt,
             mode: serde_json::to_value(input.mode)
                 .ok()
@@ -87,6 +91,7 @@ fn execution_view(row: ExecutionRow, limits: &Limits, now: i64) -> ExecutionView
         last_heartbeat: row.heartbeat_at,
         process_id: None,
         error: row.error,
+        resume: row.resume,
     }
 }
 

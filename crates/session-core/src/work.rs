@@ -5,6 +5,9 @@
 //! a crash of this object are all healed by the same thing: the row is still there, and is asked for again.
 
 use crate::Step;
+use crate::limits::BRANCH_BYTES_MAX;
+use crate::limits::STEP_MESSAGE_BYTES_MAX;
+use crate::limits::cut;
 use crate::message::Answer;
 use crate::message::Effect;
 use crate::message::Outcome;
@@ -14,21 +17,27 @@ use crate::store::ExecutionRow;
 use crate::store::SessionRow;
 use crate::store::Status;
 use crate::store::WorkRow;
+use crate::stream::READY;
 use database::DatabaseError;
 use database::execute;
 use object_core::ReplyTo;
 use object_core::entropy::constant_time_eq;
 use object_core::entropy::sha256_hex;
 use object_core::owed::Owed;
+use protocol::id::BranchName;
 use protocol::id::ExecutionId;
+use protocol::id::ImageFile;
 use protocol::sandbox;
 use protocol::sandbox::Progress;
 use protocol::sandbox::ReportTo;
 use protocol::sandbox::Secret;
+use protocol::sandbox::Snapshot;
+use protocol::sandbox::TurnImage;
 use protocol::sandbox::TurnPlan;
 use protocol::sandbox::Work;
 use protocol::sandbox::WorkspacePlan;
 use protocol::trpc::Code;
+use protocol::trpc::Images;
 use protocol::trpc::TrpcError;
 
 /// The key under which an attempt is owed: one at a time.
@@ -70,19 +79,34 @@ impl Step<'_> {
             ],
         )?;
         let url = self.session_url(session, "progress");
+        let earlier_turns = store::executions(self.db)?.saturating_sub(i64::from(turn.is_some()));
+        let snapshot = Snapshot { url: self.session_url(session, "snapshot"), restore: earlier_turns > 0 };
         let work = Work {
             attempt: attempt.unsigned_abs(),
             workspace: workspace(session),
             turn,
             report: ReportTo { url, token: Secret(token) },
+            snapshot: Some(snapshot),
         };
-        Owed::owe(
-            self.db,
-            self.now,
-            &work_key(attempt),
-            &Effect::Work { sandbox: session.sandbox.clone(), work: Box::new(work) },
-            reply,
-        )
+        let effect = Effect::Work {
+            sandbox: session.sandbox.clone(),
+            work: Box::new(work),
+            secrets: session.input.encrypted_secrets.clone(),
+        };
+        Owed::owe(self.db, self.now, &work_key(attempt), &effect, reply)
+    }
+
+    /// The form in which an effect is performed now.
+    ///
+    /// A start that is asked for again may reach a new container while the wrapper in the old one still lives, cut off. So each asking has a higher
+    /// generation than those before; the container that knows the attempt keeps the one it has, and the highest that connects is the only one to write.
+    pub fn renew(&mut self, effect: Effect) -> Result<Effect, DatabaseError> {
+        let Effect::Work { sandbox, mut work, secrets } = effect else { return Ok(effect) };
+        if let Some(turn) = &mut work.turn {
+            let generation = store::ask(self.db, i64::try_from(work.attempt).unwrap_or(i64::MAX))?;
+            turn.ingest_url.push_str(&format!("&generation={generation}"));
+        }
+        Ok(Effect::Work { sandbox, work, secrets })
     }
 
     /// A URL of the Worker that belongs to this session.
@@ -133,10 +157,11 @@ impl Step<'_> {
         work.n = n;
         match &progress.outcome {
             None => {
-                self.save_step(&work, progress.step, &progress.message, false)?;
-                self.broadcast_preparing(&work.source, progress.step, &progress.message, None)
+                let message = cut(&progress.message, STEP_MESSAGE_BYTES_MAX);
+                self.save_step(&work, progress.step, &message, false)?;
+                self.broadcast_preparing(&work.source, progress.step, &message)
             }
-            Some(sandbox::Outcome::Done { branch, .. }) => self.work_done(work, branch),
+            Some(sandbox::Outcome::Done { branch, resume }) => self.work_done(work, branch, *resume),
             Some(sandbox::Outcome::Failed { code, message, retryable }) => {
                 self.work_failed(work, Failure { code: code.clone(), message: message.clone(), retryable: *retryable })
             }
@@ -151,16 +176,18 @@ impl Step<'_> {
         )
     }
 
-    fn work_done(&mut self, work: WorkRow, branch: &str) -> Result<(), DatabaseError> {
+    fn work_done(&mut self, work: WorkRow, branch: &str, resume: sandbox::Resume) -> Result<(), DatabaseError> {
         let Some(mut session) = store::session(self.db)? else { return Ok(()) };
         let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
         self.save_step(&work, sandbox::Step::Ready, READY, true)?;
-        session.branch = Some(branch.to_owned());
+        if branch.len() <= BRANCH_BYTES_MAX {
+            session.branch = Some(branch.to_owned());
+        }
         session.changed_at = self.now;
         if let Some(execution) = &work.execution {
             store::save_session(self.db, &session)?;
-            self.execution_accepted(&session, execution, reply)?;
-            return self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, Some(branch));
+            self.execution_accepted(&session, execution, Some(resume), reply)?;
+            return self.broadcast_ready(&work.source, Some(branch), Some(resume));
         }
         session.prepared_at = Some(self.now);
         store::save_session(self.db, &session)?;
@@ -169,7 +196,7 @@ impl Step<'_> {
             return self.begin_first_turn(session, None);
         }
         self.reply_if(reply, Ok(prepared(&session)));
-        self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, Some(branch))
+        self.broadcast_ready(&work.source, Some(branch), Some(resume))
     }
 
     /// A preparation that failed for a passing reason is owed again, under the next number and within the same bound.
@@ -190,7 +217,8 @@ impl Step<'_> {
         Ok(true)
     }
 
-    fn work_failed(&mut self, work: WorkRow, failure: Failure) -> Result<(), DatabaseError> {
+    fn work_failed(&mut self, work: WorkRow, mut failure: Failure) -> Result<(), DatabaseError> {
+        failure.message = cut(&failure.message, STEP_MESSAGE_BYTES_MAX).into_owned();
         if failure.retryable && work.execution.is_none() && self.prepare_again(&work)? {
             return Ok(());
         }
@@ -215,7 +243,7 @@ impl Step<'_> {
             }
         }
         // Only now, when the state is consistent: a front end reacts at once (spec/session.md 7.3).
-        self.broadcast_preparing_of(&session.id, &work.source, sandbox::Step::Failed, &message, None)?;
+        self.broadcast_preparing_of(&session.id, &work.source, sandbox::Step::Failed, &message)?;
         self.reply_if(reply, Err(start_error(failure)));
         Ok(())
     }
@@ -253,8 +281,8 @@ impl Step<'_> {
         let Some(session) = store::session(self.db)? else { return Ok(()) };
         if status == Status::Completed {
             // The turn was over before the report of its start came in.
-            self.execution_accepted(&session, id, reply)?;
-            return self.broadcast_preparing(&work.source, sandbox::Step::Ready, READY, session.branch.as_deref());
+            self.execution_accepted(&session, id, None, reply)?;
+            return self.broadcast_ready(&work.source, session.branch.as_deref(), None);
         }
         let error = error.unwrap_or("The execution ended before it began");
         let failure = Failure { code: "WRAPPER_START_FAILED".into(), message: error.to_owned(), retryable: false };
@@ -262,9 +290,6 @@ impl Step<'_> {
         Ok(())
     }
 }
-
-/// The message of the step `ready` (spec/session.md 7.3).
-const READY: &str = "Session ready";
 
 fn start_error(failure: Failure) -> TrpcError {
     if failure.retryable {
@@ -282,6 +307,8 @@ fn workspace(session: &SessionRow) -> WorkspacePlan {
         git_url: input.git.url.clone(),
         git_token: input.git.token.clone(),
         upstream_branch: input.upstream_branch.clone(),
+        // What git calls a detached head is no branch's name.
+        last_branch: session.branch.as_deref().and_then(|branch| BranchName::parse(branch).ok()),
         shallow: input.shallow,
         setup_commands: input.setup_commands.clone(),
         env: input.env_vars.clone(),
@@ -300,6 +327,16 @@ pub fn percent_encode(text: &str) -> String {
         .collect()
 }
 
+fn turn_images(step: &Step<'_>, session: &SessionRow, images: &Images) -> Vec<TurnImage> {
+    let Images { path, files } = images;
+    let of_file = |file: &ImageFile| TurnImage {
+        url: step.session_url(session, &format!("images/{path}/{file}")),
+        filename: file.to_string(),
+        mime: file.content_type().to_owned(),
+    };
+    files.iter().map(of_file).collect()
+}
+
 /// The plan of a turn, and the secret of which only the hash is kept.
 pub fn turn_plan(
     step: &mut Step<'_>,
@@ -313,12 +350,14 @@ pub fn turn_plan(
         execution_id: execution.id.clone(),
         message_id: prompt.message_id,
         prompt: prompt.text,
+        images: prompt.images.map_or_else(Vec::new, |images| turn_images(step, session, &images)),
         agent: prompt.mode.agent().to_owned(),
         model: prompt.model,
         variant: prompt.variant,
         auto_commit: prompt.auto_commit,
         condense_on_complete: prompt.condense_on_complete,
-        ingest_url: format!("{socket}?executionId={}&generation={}", execution.id, execution.generation),
+        ingest_url: format!("{socket}?executionId={}", execution.id),
         ingest_secret: Secret(secret),
+        logs_url: Some(step.session_url(session, &format!("logs/{}/logs.tar.gz", execution.id))),
     }
 }

@@ -3,17 +3,20 @@
 //! The whole state is one row, there while the town drains: no crash can leave a flag without its nonce. What is due by time is
 //! settled before every input, so an answer is right even when the alarm is late.
 //!
-//! A drain ends in three ways: a replacement sends the nonce back, a replacement shows itself, or time runs out. A *replacement* is a
+//! A drain ends in four ways: the runtime reports that the evicted container ended, a replacement sends the nonce back, a replacement shows itself,
+//! or time runs out. A *replacement* is a
 //! container that does not drain and was never evicted. An instance id belongs to one process, so an evicted one stays evicted:
 //! neither a heartbeat that was in flight nor an acknowledgement of it ends any drain, and it is handed no nonce. Where the eviction came
 //! without an instance id, who replaces whom cannot be told, and only the nonce or time ends the drain.
 
 use crate::event;
 use crate::limits::Limits;
-use crate::message::Answer;
-use crate::message::DrainChange;
-use crate::message::DrainEnd;
-use crate::message::Output;
+use crate::message::container::ContainerAnswer;
+use crate::message::container::ContainerCall;
+use crate::message::container::ContainerInput;
+use crate::message::container::ContainerOutput;
+use crate::message::container::DrainChange;
+use crate::message::container::DrainEnd;
 use database::Database;
 use database::DatabaseError;
 use database::execute;
@@ -55,14 +58,35 @@ fn load(db: &dyn Database) -> Result<Option<Drain>, DatabaseError> {
     }))
 }
 
+/// Takes one input of the container, after [`settle`].
+pub(crate) fn take(
+    db: &dyn Database,
+    limits: &Limits,
+    now: i64,
+    entropy: &mut Entropy,
+    input: &ContainerInput,
+) -> Result<Vec<ContainerOutput>, DatabaseError> {
+    match input {
+        ContainerInput::Call(ContainerCall::DrainStatus) => status(db),
+        ContainerInput::Call(ContainerCall::Eviction { instance }) => {
+            evicted(db, limits, now, entropy, instance.as_ref())
+        }
+        ContainerInput::Call(ContainerCall::Heartbeat { body, .. }) => heartbeat(db, body),
+        ContainerInput::Call(ContainerCall::Ready { instance, nonce }) => ready(db, instance.as_ref(), nonce),
+        ContainerInput::Ended { at } => ended(db, *at),
+        ContainerInput::Health { instance, draining } => health(db, instance, *draining),
+        ContainerInput::Woke => Ok(vec![]),
+    }
+}
+
 /// Begins a drain, or begins it anew: the nonce of an earlier eviction is dead from here on.
-pub(crate) fn evicted(
+fn evicted(
     db: &dyn Database,
     limits: &Limits,
     now: i64,
     entropy: &mut Entropy,
     instance: Option<&InstanceId>,
-) -> Result<Vec<Output>, DatabaseError> {
+) -> Result<Vec<ContainerOutput>, DatabaseError> {
     event::container_eviction(db, limits, now, entropy, instance)?;
     if let Some(instance) = instance {
         remember(db, limits, now, instance)?;
@@ -79,16 +103,14 @@ pub(crate) fn evicted(
         ],
     )?;
     let began = DrainChange::Began { instance: instance.cloned() };
-    Ok(vec![Output::Answer(Answer::Eviction { nonce }), Output::Drain(began)])
+    Ok(vec![ContainerOutput::Answer(ContainerAnswer::Eviction { nonce }), ContainerOutput::Drain(began)])
 }
 
 /// A container claims to be the replacement. Where nothing drains there is nothing to clear, and that is no error.
-pub(crate) fn ready(
-    db: &dyn Database,
-    instance: Option<&InstanceId>,
-    nonce: &str,
-) -> Result<Vec<Output>, DatabaseError> {
-    let Some(drain) = load(db)? else { return Ok(vec![Output::Answer(Answer::Ready { cleared: true })]) };
+fn ready(db: &dyn Database, instance: Option<&InstanceId>, nonce: &str) -> Result<Vec<ContainerOutput>, DatabaseError> {
+    let Some(drain) = load(db)? else {
+        return Ok(vec![ContainerOutput::Answer(ContainerAnswer::Ready { cleared: true })]);
+    };
     let by_evicted = match instance {
         Some(instance) => was_evicted(db, instance)?,
         None => false,
@@ -97,14 +119,14 @@ pub(crate) fn ready(
     let change = if cleared {
         end(db, DrainEnd::Acknowledged)?
     } else {
-        Output::Drain(DrainChange::Refused { instance: instance.cloned() })
+        ContainerOutput::Drain(DrainChange::Refused { instance: instance.cloned() })
     };
-    Ok(vec![Output::Answer(Answer::Ready { cleared }), change])
+    Ok(vec![ContainerOutput::Answer(ContainerAnswer::Ready { cleared }), change])
 }
 
 /// An agent's heartbeat: ends the drain if a replacement sent it, else hands out the nonce, read in this same turn.
-pub(crate) fn heartbeat(db: &dyn Database, body: &Heartbeat) -> Result<Vec<Output>, DatabaseError> {
-    let answer = |nonce| Output::Answer(Answer::Heartbeat { nonce });
+fn heartbeat(db: &dyn Database, body: &Heartbeat) -> Result<Vec<ContainerOutput>, DatabaseError> {
+    let answer = |nonce| ContainerOutput::Answer(ContainerAnswer::Heartbeat { nonce });
     let Some(drain) = load(db)? else { return Ok(vec![answer(None)]) };
     if body.draining {
         return Ok(vec![answer(None)]);
@@ -120,7 +142,7 @@ pub(crate) fn heartbeat(db: &dyn Database, body: &Heartbeat) -> Result<Vec<Outpu
 }
 
 /// A container's answer to a health check: ends the drain if a replacement gave it.
-pub(crate) fn health(db: &dyn Database, instance: &InstanceId, draining: bool) -> Result<Vec<Output>, DatabaseError> {
+fn health(db: &dyn Database, instance: &InstanceId, draining: bool) -> Result<Vec<ContainerOutput>, DatabaseError> {
     let known = load(db)?.is_some_and(|drain| drain.evicted_instance.is_some());
     if !known || draining || was_evicted(db, instance)? {
         return Ok(vec![]);
@@ -128,13 +150,26 @@ pub(crate) fn health(db: &dyn Database, instance: &InstanceId, draining: bool) -
     Ok(vec![end(db, DrainEnd::Replaced)?])
 }
 
-pub(crate) fn status(db: &dyn Database) -> Result<Vec<Output>, DatabaseError> {
+/// The container ended: if that was after the eviction, it was the evicted one, for a town has one container.
+fn ended(db: &dyn Database, at: i64) -> Result<Vec<ContainerOutput>, DatabaseError> {
+    match load(db)? {
+        Some(drain) if drain.started_at <= at => Ok(vec![end(db, DrainEnd::Ended)?]),
+        _ => Ok(vec![]),
+    }
+}
+
+fn status(db: &dyn Database) -> Result<Vec<ContainerOutput>, DatabaseError> {
     let nonce = load(db)?.map(|drain| drain.nonce);
-    Ok(vec![Output::Answer(Answer::DrainStatus { nonce })])
+    Ok(vec![ContainerOutput::Answer(ContainerAnswer::DrainStatus { nonce })])
+}
+
+/// Since when the town drains, if it does. The drain is settled before every input, so this needs no look at the clock.
+pub(crate) fn started_at(db: &dyn Database) -> Result<Option<i64>, DatabaseError> {
+    Ok(load(db)?.map(|drain| drain.started_at))
 }
 
 /// Settles what is due by time: a drain that lasted too long ends, and a nonce that nobody asked for is offered.
-pub(crate) fn settle(db: &dyn Database, limits: &Limits, now: i64) -> Result<Vec<Output>, DatabaseError> {
+pub(crate) fn settle(db: &dyn Database, limits: &Limits, now: i64) -> Result<Vec<ContainerOutput>, DatabaseError> {
     let Some(drain) = load(db)? else { return Ok(vec![]) };
     if drain.expires_at(limits) <= now {
         return Ok(vec![end(db, DrainEnd::Expired)?]);
@@ -142,7 +177,7 @@ pub(crate) fn settle(db: &dyn Database, limits: &Limits, now: i64) -> Result<Vec
     if drain.handoff_at <= now {
         let next = now.saturating_add(limits.drain_handoff_retry_ms);
         execute(db, "UPDATE drain SET handoff_at = ?", &[next.into()])?;
-        return Ok(vec![Output::Handoff { nonce: drain.nonce }]);
+        return Ok(vec![ContainerOutput::Handoff { nonce: drain.nonce }]);
     }
     Ok(vec![])
 }
@@ -152,9 +187,9 @@ pub(crate) fn deadline(db: &dyn Database, limits: &Limits) -> Result<Option<i64>
     Ok(load(db)?.map(|drain| drain.handoff_at.min(drain.expires_at(limits))))
 }
 
-fn end(db: &dyn Database, how: DrainEnd) -> Result<Output, DatabaseError> {
+fn end(db: &dyn Database, how: DrainEnd) -> Result<ContainerOutput, DatabaseError> {
     execute(db, "DELETE FROM drain", &[])?;
-    Ok(Output::Drain(DrainChange::Ended(how)))
+    Ok(ContainerOutput::Drain(DrainChange::Ended(how)))
 }
 
 fn remember(db: &dyn Database, limits: &Limits, now: i64, instance: &InstanceId) -> Result<(), DatabaseError> {

@@ -1,169 +1,183 @@
 //! What goes into a town and what comes out: the whole surface.
 
+pub mod answer;
+pub mod bead;
+pub mod call;
+pub mod container;
+pub mod effect;
+
+pub use answer::Answer;
+
+use crate::error::Refusal;
+use call::AgentCall;
+use call::BeadCall;
+use call::TalkCall;
+use call::TownCall;
+use call::WorkCall;
+use container::ContainerInput;
+use container::ContainerOutput;
+use effect::Effect;
+use effect::Outcome;
 use protocol::id::AgentId;
-use protocol::id::InstanceId;
-use protocol::id::RigId;
-use protocol::town::Heartbeat;
+use protocol::town::container::ContainerAgentStatus;
+use protocol::town::container::StartAgent;
+use protocol::town::status::Frame;
+use protocol::town::status::TickMetrics;
 use serde::Deserialize;
 use serde::Serialize;
 
+/// What only the runtime knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// How many sockets of the status stream are open.
+    pub viewers: usize,
+}
+
 /// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Somebody asks, and waits for the [`Answer`].
     Call(Call),
-    /// A container answered a health check, [`Output::Handoff`] or another.
-    ContainerHealth {
+    /// On the side of the container.
+    Container(ContainerInput),
+    /// What the container says of an agent that [`Output::Observe`] named. Only what is not `running` need be told.
+    Observed {
         /// Which one.
-        instance: InstanceId,
-        /// Whether it was told to end.
-        draining: bool,
+        agent: AgentId,
+        /// Its state there.
+        status: ContainerAgentStatus,
+        /// Why it ended, if it did.
+        exit_reason: Option<String>,
+    },
+    /// What became of an [`Output::Perform`].
+    Outcome {
+        /// Its key.
+        key: String,
+        /// What it led to.
+        outcome: Outcome,
     },
     /// The alarm.
     Tick,
-    /// The object was constructed.
-    Woke,
 }
 
-/// What is asked of a town. Between the Worker and the object it travels as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase", rename_all_fields = "camelCase")]
+/// What is asked of the ledger. Between the Worker and the object it travels as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Call {
-    /// A container was told to end.
-    ContainerEviction {
-        /// Which one, if it said so.
-        instance: Option<InstanceId>,
-    },
-    /// A container says that it replaces the evicted one.
-    ContainerReady {
-        /// Which one, if it said so.
-        instance: Option<InstanceId>,
-        /// What it was handed.
-        nonce: String,
-    },
-    /// Somebody asks whether the town drains.
-    DrainStatus,
-    /// An agent lives.
-    Heartbeat {
-        /// Which agent. None is known before the ledger is built, and an unknown one is no error (spec/town.md 2.2).
-        agent: AgentId,
-        /// In which container, and what it does.
-        body: Heartbeat,
-        /// Of which rig.
-        rig: RigId,
-    },
+    /// About agents.
+    Agent(AgentCall),
+    /// About beads.
+    Bead(BeadCall),
+    /// About words between agents and people.
+    Talk(TalkCall),
+    /// About the town itself.
+    Town(TownCall),
+    /// About work that is handed out, reviewed and landed.
+    Work(WorkCall),
 }
 
 /// What the shell is to do, in this order, after the state is written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// The answer to an [`Input::Call`]: exactly one.
     Answer(Answer),
-    /// The drain began or ended: for the log.
-    Drain(DrainChange),
-    /// If the container runs, ask it for its health with this nonce and report [`Input::ContainerHealth`]. A container that does not run
-    /// is not started for it.
-    Handoff {
-        /// Ends the drain when a replacement sends it back.
-        nonce: String,
+    /// To every socket of the status stream.
+    Broadcast(Box<Frame>),
+    /// For the container.
+    Container(ContainerOutput),
+    /// For the log.
+    Notice(Notice),
+    /// If the container runs, ask it what these agents do, and report each as [`Input::Observed`].
+    Observe {
+        /// Those that the town takes for running.
+        agents: Vec<AgentId>,
     },
+    /// Perform this within its time and report [`Input::Outcome`]. It is owed: it comes again until its outcome is known.
+    Perform {
+        /// Names it.
+        key: String,
+        /// From 1. From the second on it is not known what the tries before led to: ask first, where it matters.
+        attempt: i64,
+        /// What is to be done.
+        effect: Effect,
+        /// With [`Effect::Start`]: the body, to which the shell adds tokens and environment.
+        start: Option<Box<StartAgent>>,
+    },
+    /// What a tick did, if it did anything: for the log.
+    Ticked(TickMetrics),
 }
 
-/// Answers, each to the [`Call`] of its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
-pub enum Answer {
-    /// Whether it drains.
-    DrainStatus {
-        /// None if the town does not drain.
-        nonce: Option<String>,
-    },
-    /// It is recorded.
-    Eviction {
-        /// The nonce of the drain that it began.
-        nonce: String,
-    },
-    /// It is heard.
-    Heartbeat {
-        /// To be acknowledged by the container, if it may.
-        nonce: Option<String>,
-    },
-    /// It counts, or not.
-    Ready {
-        /// Whether the town does not drain any more.
-        cleared: bool,
-    },
-}
-
-/// How the drain changed.
+/// What an operator should find in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DrainChange {
-    /// A container was evicted.
-    Began {
-        /// Which one, if it said so.
-        instance: Option<InstanceId>,
+pub enum Notice {
+    /// The rules wanted to do something that could not be done.
+    ActionFailed {
+        /// What, with its target.
+        action: String,
+        /// Why not.
+        reason: String,
     },
-    /// The town is free again.
-    Ended(DrainEnd),
-    /// An acknowledgement did not count: a wrong nonce, or the evicted container's own.
-    Refused {
-        /// Who sent it.
-        instance: Option<InstanceId>,
+    /// Too many beads were dispatched in too short a time: no more are.
+    BreakerOpen,
+    /// An effect was given up.
+    EffectDropped {
+        /// Its key.
+        key: String,
+        /// How the last try ended.
+        reason: String,
+    },
+    /// The same action was taken too often, and is held back.
+    LoopHeld {
+        /// What, with its target.
+        action: String,
+    },
+    /// A fact cannot be applied, and is not tried any more.
+    Poisoned {
+        /// The row of `town_events`.
+        event: String,
+        /// How the last try ended.
+        reason: String,
     },
 }
 
-/// What ended a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DrainEnd {
-    /// A replacement sent the nonce back.
-    Acknowledged,
-    /// Nothing was heard for too long.
-    Expired,
-    /// A replacement showed itself.
-    Replaced,
-}
-
-impl DrainEnd {
-    /// The name in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            DrainEnd::Acknowledged => "acknowledged",
-            DrainEnd::Expired => "expired",
-            DrainEnd::Replaced => "replaced",
-        }
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Answer::Refused { refusal }
     }
 }
 
 /// What came of one input.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Turn<O = Output> {
     /// To be performed, in this order.
-    pub outputs: Vec<Output>,
-    /// When [`Input::Tick`] is due; None: never.
+    pub outputs: Vec<O>,
+    /// When the alarm is due, in milliseconds; None: never.
     pub alarm: Option<i64>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bead::BeadChanges;
+    use protocol::id::BeadId;
+    use protocol::id::RigId;
 
     #[test]
     fn calls_and_answers_survive_the_way_to_the_object() {
-        let instance = InstanceId::parse("i-1").ok();
         let calls = [
-            Call::ContainerEviction { instance: instance.clone() },
-            Call::ContainerReady { instance, nonce: "n".into() },
-            Call::DrainStatus,
-            Call::Heartbeat {
-                agent: AgentId::parse("a").unwrap(),
-                body: Heartbeat { draining: true, ..Heartbeat::default() },
+            Call::Town(TownCall::Rigs {}),
+            Call::Talk(TalkCall::PendingNudges { agent: AgentId::parse("a").unwrap() }),
+            Call::Bead(BeadCall::Update {
+                bead: BeadId::parse("b").unwrap(),
                 rig: RigId::parse("r").unwrap(),
-            },
+                changes: BeadChanges { body: Some(None), ..BeadChanges::default() },
+                actor: "x".into(),
+            }),
         ];
         for call in calls {
             assert_eq!(serde_json::from_str::<Call>(&serde_json::to_string(&call).unwrap()).unwrap(), call);
         }
-        for answer in [Answer::DrainStatus { nonce: None }, Answer::Heartbeat { nonce: Some("n".into()) }] {
+        for answer in [Answer::Done {}, Answer::Deleted { count: 2 }, Answer::from(Refusal::TownNotFound {})] {
             assert_eq!(serde_json::from_str::<Answer>(&serde_json::to_string(&answer).unwrap()).unwrap(), answer);
         }
     }

@@ -100,16 +100,4 @@ impl<'a> Fields<'a> {
             }
         }
     }
-
-    /// A field that this version cannot honour: better refused than ignored.
-    pub fn unsupported(&mut self, field: &str) {
-        let given = self.value(field).is_some_and(|value| match value {
-            Value::Array(list) => !list.is_empty(),
-            Value::Object(map) => !map.is_empty(),
-            _ => true,
-        });
-        if given {
-            self.issue(field, "Not supported yet: leave it out");
-        }
-    }
 }

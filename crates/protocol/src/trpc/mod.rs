@@ -3,34 +3,49 @@
 //! Success is `{"result":{"data":…}}`, failure [`ErrorBody`]. Inputs are parsed whole: an invalid one names every field that is
 //! wrong, and nothing happens.
 
+mod asks;
+mod calls;
 mod fields;
-mod input;
+mod images;
+mod mcp;
 mod output;
+mod parts;
+mod prepare;
 mod rules;
 mod update;
 
+pub use asks::Judge;
+pub use asks::parse_answer_permission;
+pub use asks::parse_answer_question;
+pub use asks::parse_reject_question;
+pub use calls::Initiate;
+pub use calls::ListSessions;
+pub use calls::SendMessage;
+pub use calls::StreamTicket;
+pub use calls::WrapperLogs;
+pub use calls::parse_initiate;
+pub use calls::parse_list_sessions;
+pub use calls::parse_send_message;
+pub use calls::parse_session_id;
+pub use calls::parse_stream_ticket;
+pub use calls::parse_wrapper_logs;
 pub use fields::Issue;
-pub use input::Admits;
-pub use input::CallbackTarget;
-pub use input::GitSource;
-pub use input::Initiate;
-pub use input::ListSessions;
-pub use input::Mode;
-pub use input::PrepareSession;
-pub use input::SendMessage;
-pub use input::StreamTicket;
-pub use input::parse_initiate;
-pub use input::parse_list_sessions;
-pub use input::parse_prepare_session;
-pub use input::parse_send_message;
-pub use input::parse_session_id;
-pub use input::parse_stream_ticket;
+pub use images::Images;
 pub use output::Ack;
 pub use output::CallbackView;
 pub use output::ExecutionView;
 pub use output::Interrupted;
 pub use output::Prepared;
 pub use output::SessionView;
+pub use parts::Admits;
+pub use parts::CUSTOM_NEEDS_PROMPT;
+pub use parts::CallbackTarget;
+pub use parts::GateThreshold;
+pub use parts::GitSource;
+pub use parts::Mode;
+pub use parts::Platform;
+pub use prepare::PrepareSession;
+pub use prepare::parse_prepare_session;
 pub use update::Change;
 pub use update::UpdateSession;
 pub use update::parse_update_session;
@@ -48,7 +63,6 @@ pub enum Code {
     InternalServerError,
     MethodNotSupported,
     NotFound,
-    NotImplemented,
     PayloadTooLarge,
     ServiceUnavailable,
     Unauthorized,
@@ -64,7 +78,6 @@ impl Code {
             Code::InternalServerError => ("INTERNAL_SERVER_ERROR", 500, -32603),
             Code::MethodNotSupported => ("METHOD_NOT_SUPPORTED", 405, -32005),
             Code::NotFound => ("NOT_FOUND", 404, -32004),
-            Code::NotImplemented => ("NOT_IMPLEMENTED", 501, -32603),
             Code::PayloadTooLarge => ("PAYLOAD_TOO_LARGE", 413, -32013),
             Code::ServiceUnavailable => ("SERVICE_UNAVAILABLE", 503, -32603),
             Code::Unauthorized => ("UNAUTHORIZED", 401, -32001),

@@ -1,5 +1,6 @@
 //! The outputs of the procedures. None of them ever holds a secret.
 
+use super::parts::Platform;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -46,6 +47,8 @@ pub struct SessionView {
     pub github_repo: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub git_url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     pub prompt: String,
     pub mode: String,
     pub model: String,
@@ -86,6 +89,9 @@ pub struct ExecutionView {
     pub error: Option<String>,
     /// `healthy`, `unknown` or `stale`.
     pub health: String,
+    /// How the conversation was found when it started: `resumed`, `replayed` or `fresh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resume: Option<String>,
 }
 
 /// A callback that is owed, or a dead letter. Where it goes is not shown: its URL and headers may hold credentials.

@@ -1,5 +1,6 @@
 //! The rules of single texts (spec/session.md 2.4). Each says what would have been right.
 
+use crate::envelope::VALUE_BYTES_MAX;
 use crate::id::InvalidId;
 use crate::id::SessionId;
 use crate::sandbox::Secret;
@@ -7,8 +8,8 @@ use crate::sandbox::Secret;
 pub fn secret(text: &str) -> Result<Secret, InvalidId> {
     match text {
         "" => Err(InvalidId { message: "Must not be empty" }),
-        _ if text.len() > 4096 || text.chars().any(char::is_control) => {
-            Err(InvalidId { message: "Must be at most 4096 characters, without control characters" })
+        _ if text.len() > VALUE_BYTES_MAX || text.chars().any(char::is_control) => {
+            Err(InvalidId { message: "Must be at most 4096 bytes, without control characters" })
         }
         _ => Ok(Secret(text.to_owned())),
     }
@@ -18,21 +19,16 @@ pub fn prompt(text: &str) -> Result<String, InvalidId> {
     if text.trim().is_empty() {
         return Err(InvalidId { message: "Must not be empty" });
     }
-    limited(text, 100_000)
+    limited(text, 100_000, "At most 100000 characters")
 }
 
-pub fn limited(text: &str, chars: usize) -> Result<String, InvalidId> {
-    if text.chars().count() <= chars {
-        Ok(text.to_owned())
-    } else {
-        Err(InvalidId {
-            message: match chars {
-                100 => "At most 100 characters",
-                10_000 => "At most 10000 characters",
-                _ => "At most 100000 characters",
-            },
-        })
-    }
+/// At most `chars` characters; `message` says so.
+pub fn limited(text: &str, chars: usize, message: &'static str) -> Result<String, InvalidId> {
+    if text.chars().count() <= chars { Ok(text.to_owned()) } else { Err(InvalidId { message }) }
+}
+
+pub fn system_prompt(text: &str) -> Result<String, InvalidId> {
+    limited(text, 10_000, "At most 10000 characters")
 }
 
 pub fn model(text: &str) -> Result<String, InvalidId> {

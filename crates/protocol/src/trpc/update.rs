@@ -2,12 +2,14 @@
 
 use super::fields::Fields;
 use super::fields::Issue;
-use super::input;
-use super::input::Admits;
-use super::input::CallbackTarget;
-use super::input::Mode;
-use super::input::PrepareSession;
+use super::mcp;
+use super::parts;
+use super::parts::Admits;
+use super::parts::CallbackTarget;
+use super::parts::Mode;
+use super::prepare::PrepareSession;
 use super::rules;
+use crate::envelope::Envelope;
 use crate::id::BranchName;
 use crate::id::InvalidId;
 use crate::id::SessionId;
@@ -32,6 +34,7 @@ pub enum Change {
     AutoCommit(bool),
     CallbackTarget(Option<CallbackTarget>),
     CondenseOnComplete(bool),
+    EncryptedSecrets(BTreeMap<String, Envelope>),
     EnvVars(BTreeMap<String, Secret>),
     GitToken(Option<Secret>),
     GithubToken(Option<Secret>),
@@ -52,6 +55,7 @@ impl Change {
             Change::AutoCommit(flag) => session.auto_commit = flag,
             Change::CallbackTarget(target) => session.callback_target = target,
             Change::CondenseOnComplete(flag) => session.condense_on_complete = flag,
+            Change::EncryptedSecrets(secrets) => session.encrypted_secrets = secrets,
             Change::EnvVars(variables) => session.env_vars = variables,
             Change::GitToken(token) if !github => session.git.token = token,
             Change::GithubToken(token) if github => session.git.token = token,
@@ -69,7 +73,6 @@ impl Change {
 /// Parses `updateSession`.
 pub fn parse_update_session(input: &Value, admits: Admits) -> Result<UpdateSession, Vec<Issue>> {
     let mut fields = Fields::new(input);
-    fields.unsupported("encryptedSecrets");
     let session = fields.required("cloudAgentSessionId", SessionId::parse);
     for field in ["mode", "model"] {
         if input.get(field).is_some_and(Value::is_null) {
@@ -81,23 +84,18 @@ pub fn parse_update_session(input: &Value, admits: Admits) -> Result<UpdateSessi
         fields.parsed("model", rules::model).map(Change::Model),
         scalar(&mut fields, input, "variant", rules::variant, Change::Variant),
         scalar(&mut fields, input, "upstreamBranch", BranchName::parse, Change::UpstreamBranch),
-        scalar(
-            &mut fields,
-            input,
-            "appendSystemPrompt",
-            |text| rules::limited(text, 10_000),
-            Change::AppendSystemPrompt,
-        ),
+        scalar(&mut fields, input, "appendSystemPrompt", rules::system_prompt, Change::AppendSystemPrompt),
         scalar(&mut fields, input, "gitToken", rules::secret, Change::GitToken),
         scalar(&mut fields, input, "githubToken", rules::secret, Change::GithubToken),
         input.get("autoCommit").map(|_| Change::AutoCommit(fields.flag("autoCommit").unwrap_or(false))),
         input
             .get("condenseOnComplete")
             .map(|_| Change::CondenseOnComplete(fields.flag("condenseOnComplete").unwrap_or(false))),
-        input.get("callbackTarget").map(|_| Change::CallbackTarget(input::callback_target(&mut fields, admits))),
-        input.get("envVars").map(|_| Change::EnvVars(input::env_vars(&mut fields))),
-        input.get("setupCommands").map(|_| Change::SetupCommands(input::setup_commands(&mut fields))),
-        input.get("mcpServers").map(|_| Change::McpServers(input::mcp_servers(&mut fields))),
+        input.get("callbackTarget").map(|_| Change::CallbackTarget(parts::callback_target(&mut fields, admits))),
+        input.get("encryptedSecrets").map(|_| Change::EncryptedSecrets(parts::encrypted_secrets(&mut fields))),
+        input.get("envVars").map(|_| Change::EnvVars(parts::env_vars(&mut fields))),
+        input.get("setupCommands").map(|_| Change::SetupCommands(parts::setup_commands(&mut fields))),
+        input.get("mcpServers").map(|_| Change::McpServers(mcp::mcp_servers(&mut fields))),
     ];
     let changes = changes.into_iter().flatten().collect();
     fields.finish(session.map(|session| UpdateSession { session, changes }))
@@ -135,8 +133,12 @@ mod tests {
         assert_eq!(parse(json!({"variant": null})).unwrap(), [Change::Variant(None)]);
         assert_eq!(parse(json!({"variant": "high"})).unwrap(), [Change::Variant(Some("high".into()))]);
         assert_eq!(
-            parse(json!({"envVars": {}, "setupCommands": []})).unwrap(),
-            [Change::EnvVars(BTreeMap::new()), Change::SetupCommands(vec![])]
+            parse(json!({"encryptedSecrets": {}, "envVars": {}, "setupCommands": []})).unwrap(),
+            [
+                Change::EncryptedSecrets(BTreeMap::new()),
+                Change::EnvVars(BTreeMap::new()),
+                Change::SetupCommands(vec![])
+            ]
         );
         assert_eq!(parse(json!({"callbackTarget": null})).unwrap(), [Change::CallbackTarget(None)]);
     }
@@ -149,6 +151,7 @@ mod tests {
             json!({"variant": 1}),
             json!({"envVars": {"HOME": "x"}}),
             json!({"gitToken": ""}),
+            json!({"encryptedSecrets": {"A": "plain"}}),
         ] {
             let field = bad.as_object().unwrap().keys().next().unwrap().clone();
             assert_eq!(parse(bad).unwrap_err()[0].path, [field]);

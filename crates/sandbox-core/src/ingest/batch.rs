@@ -21,6 +21,10 @@ impl Batch {
     pub(super) fn push(&mut self, event: &str) -> Option<String> {
         let is_full = self.text.len().saturating_add(event.len()) >= self.bytes_max || self.events == FRAME_EVENTS_MAX;
         let full = if is_full { self.take() } else { None };
+        if self.events == 1 {
+            // More are likely to follow: grown in steps, a full frame would be copied several times.
+            self.text.reserve(self.bytes_max);
+        }
         self.text.push(if self.events == 0 { '[' } else { ',' });
         self.text.push_str(event);
         self.events = self.events.saturating_add(1);
@@ -38,6 +42,10 @@ impl Batch {
             }
             _ => {
                 text.push(']');
+                // It may wait for a slow socket: then its length counts, not its room.
+                if text.len() < text.capacity() / 2 {
+                    text.shrink_to_fit();
+                }
                 Some(text)
             }
         }

@@ -136,6 +136,12 @@ impl Ingest {
                     self.pump(now_ms, out);
                 }
             }
+            Input::Spooled { done } => {
+                self.spool.spooled(done);
+                self.tidy(out);
+                let is_due = self.finish_by.is_some() || self.flush_at.is_some_and(|at| at <= now_ms);
+                if is_due { self.flush(now_ms, out) } else { self.pump(now_ms, out) }
+            }
             Input::Tick => self.tick(now_ms, out),
             Input::Written { connection, bytes } => self.on_written(now_ms, connection, bytes, out),
         }
@@ -296,27 +302,31 @@ impl Ingest {
 
     /// Moves the window's events to where they wait: stored ones into the spool, volatile ones into memory.
     fn store_window(&mut self, now_ms: i64, out: &mut Vec<Output>) {
-        self.flush_at = None;
-        if !self.numbering {
+        if !self.numbering || self.spool.is_writing() {
             return;
         }
-        let mut file_end = Vec::new();
+        self.flush_at = None;
+        let window = self.normaliser.bytes();
+        // Heads and numbers are as long as what the window counts for each event besides its data, and half of that again.
+        self.spool.reserve(window.saturating_add(window / 4));
         for event in self.normaliser.drain() {
             if event.class().is_stored() {
-                self.spool.append(now_ms, &event, &mut file_end);
+                self.spool.append(now_ms, &event);
             } else {
                 self.volatile.push(self.spool.last_seq(), wire(now_ms, None, &event));
             }
         }
-        if !file_end.is_empty() {
-            out.push(Output::Spool(SpoolWrite::Append(file_end)));
+        match self.spool.write() {
+            Some(write) => out.push(Output::Spool(write)),
+            None => self.tidy(out),
         }
-        self.tidy(out);
     }
 
     /// Sends what there is, in order, as far as the writer has room; then bounds what has to wait.
     fn pump(&mut self, now_ms: i64, out: &mut Vec<Output>) {
-        if let Link::Open(open) = &mut self.link {
+        if let Link::Open(open) = &mut self.link
+            && !self.spool.is_writing()
+        {
             let mut batch = Batch::new(&self.limits);
             let mut read = None;
             while open.unwritten.saturating_add(batch.bytes()) < self.limits.send_bytes_max {

@@ -54,6 +54,9 @@ pub enum Input<'a> {
     Opened { connection: Connection },
     /// The answer to [`Output::ReadSpool`]: those bytes of the file; shorter or empty if they could not be read.
     SpoolBytes { offset: u64, bytes: &'a [u8] },
+    /// The answer to [`Output::Spool`] with an `Append` or a `Rewrite`: whether the file is now as asked for. If not, it must be as it
+    /// was, but for bytes behind what counts.
+    Spooled { done: bool },
     /// A deadline may have come.
     Tick,
     /// A frame of `bytes` bytes was written to the socket (handed to the kernel).
@@ -81,7 +84,7 @@ pub enum Output {
     Reconnecting { attempt: u32, at_ms: i64 },
     /// Write this text frame to the socket; report `Written`.
     Send { connection: Connection, frame: String },
-    /// Change the spool's file.
+    /// Change the spool's file; answer an `Append` and a `Rewrite` with `Spooled`.
     Spool(SpoolWrite),
 }
 

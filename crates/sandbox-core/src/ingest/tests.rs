@@ -25,6 +25,7 @@ fn volatile(n: u64) -> Event {
 /// What the shell owes the machine.
 enum Answer {
     Read(u64, Vec<u8>),
+    Spooled(bool),
     Written(Connection, usize),
 }
 
@@ -33,6 +34,7 @@ struct Bench {
     ingest: Ingest,
     now: i64,
     file: Vec<u8>,
+    disk_full: bool,
 }
 
 impl Bench {
@@ -41,7 +43,7 @@ impl Bench {
     }
 
     fn with(limits: &Limits) -> Self {
-        Self { ingest: Ingest::new(limits, execution(), &[]), now: 0, file: Vec::new() }
+        Self { ingest: Ingest::new(limits, execution(), &[]), now: 0, file: Vec::new(), disk_full: false }
     }
 
     /// Connected to an object that has nothing.
@@ -60,7 +62,12 @@ impl Bench {
         loop {
             for output in outputs {
                 match output {
-                    Output::Spool(write) => perform(&mut self.file, write),
+                    Output::Spool(write) => {
+                        let done = !self.disk_full && perform(&mut self.file, &write);
+                        if matches!(write, SpoolWrite::Append { .. } | SpoolWrite::Rewrite { .. }) {
+                            answers.push_back(Answer::Spooled(done));
+                        }
+                    }
                     Output::ReadSpool { offset, bytes } => {
                         let at = offset as usize;
                         answers.push_back(Answer::Read(offset, self.file[at..at + bytes].to_vec()));
@@ -77,6 +84,7 @@ impl Bench {
                 Some(Answer::Read(offset, bytes)) => {
                     self.ingest.receive(self.now, Input::SpoolBytes { offset, bytes: &bytes })
                 }
+                Some(Answer::Spooled(done)) => self.ingest.receive(self.now, Input::Spooled { done }),
                 Some(Answer::Written(connection, bytes)) => {
                     self.ingest.receive(self.now, Input::Written { connection, bytes })
                 }
@@ -122,16 +130,22 @@ impl Bench {
     }
 }
 
-fn perform(file: &mut Vec<u8>, write: SpoolWrite) {
+/// Changes a file as the shell does.
+fn perform(file: &mut Vec<u8>, write: &SpoolWrite) -> bool {
     match write {
-        SpoolWrite::Append(bytes) => file.extend(bytes),
+        SpoolWrite::Append { at, records } => {
+            let (at, records) = (*at as usize, records.as_bytes());
+            assert!(at <= file.len(), "a hole");
+            file.resize(file.len().max(at + records.len()), 0);
+            file[at..at + records.len()].copy_from_slice(records);
+        }
         SpoolWrite::Remove => file.clear(),
         SpoolWrite::Rewrite { keep } => {
-            *file =
-                keep.into_iter().flat_map(|range| file[range.start as usize..range.end as usize].to_vec()).collect();
+            *file = keep.iter().flat_map(|range| file[range.start as usize..range.end as usize].to_vec()).collect();
         }
-        SpoolWrite::Truncate(bytes) => file.truncate(bytes as usize),
+        SpoolWrite::Truncate(bytes) => file.truncate(*bytes as usize),
     }
+    true
 }
 
 /// `7:kilocode` for a stored event, the type for another.
@@ -165,7 +179,8 @@ fn events_of_50_ms_are_one_frame_in_order() {
     bench.event(log(2));
     assert_eq!(bench.ingest.next_deadline(), Some(50));
     bench.now = 50;
-    let outputs = bench.ingest.receive(50, Input::Tick);
+    let written = bench.ingest.receive(50, Input::Tick);
+    let outputs = bench.ingest.receive(50, Input::Spooled { done: true });
     let frames: Vec<&str> = outputs
         .iter()
         .filter_map(|output| match output {
@@ -181,7 +196,8 @@ fn events_of_50_ms_are_one_frame_in_order() {
             r#"{"streamEventType":"kilocode","timestamp":"1970-01-01T00:00:00.050Z","seq":2,"data":{"event":"session.idle","n":2}}]"#
         )]
     );
-    assert!(matches!(outputs[0], Output::Spool(SpoolWrite::Append(_))), "written before it is sent");
+    assert_eq!(written.len(), 1, "offered to the file before it is sent");
+    assert!(matches!(written[0], Output::Spool(SpoolWrite::Append { at: 0, .. })));
 }
 
 #[test]
@@ -467,10 +483,18 @@ fn a_writer_that_stalls_stops_the_sending_but_not_the_taking() {
     ingest.receive(0, Input::Opened { connection });
     ingest.receive(0, Input::Frame { connection, text: r#"{"type":"resume","lastSeq":0}"# });
     let mut outputs = Vec::new();
+    let mut say = |now_ms, input: Input<'_>| {
+        let said = ingest.receive(now_ms, input);
+        let writes = said.iter().any(|output| matches!(output, Output::Spool(_)));
+        outputs.extend(said);
+        if writes {
+            outputs.extend(ingest.receive(now_ms, Input::Spooled { done: true }));
+        }
+    };
     for n in 0..10_000 {
-        outputs.extend(ingest.receive(0, Input::Event(if n % 2 == 0 { log(n) } else { volatile(n) })));
+        say(0, Input::Event(if n % 2 == 0 { log(n) } else { volatile(n) }));
     }
-    outputs.extend(ingest.receive(50, Input::Tick));
+    say(50, Input::Tick);
     let sent = |outputs: &[Output]| {
         outputs
             .iter()
@@ -569,6 +593,46 @@ fn an_acknowledgement_of_what_was_not_sent_acknowledges_only_what_was() {
 }
 
 #[test]
+fn what_a_full_disk_does_not_take_is_sent_from_memory() {
+    let mut bench = Bench::open();
+    bench.disk_full = true;
+    assert_eq!(bench.event(log(1)), [""; 0]);
+    assert_eq!((bench.pass(50), bench.file.len()), (vec!["1:kilocode".to_owned()], 0));
+    bench.disk_full = false;
+    bench.event(log(2));
+    assert_eq!(bench.pass(50), ["2:kilocode"]);
+    // The process dies: what it had said is known to the object, and what the disk holds is sent again or not, as the object says.
+    let mut next = Bench { ingest: Ingest::new(&Limits::default(), execution(), &bench.file), ..Bench::new() };
+    next.file = bench.file;
+    next.say(Input::Open);
+    assert_eq!(
+        next.connected(1, 1),
+        ["ready 1", r#"wrapper_resumed {"bufferedEvents":1,"eventsLost":false}"#, "2:kilocode"]
+    );
+}
+
+#[test]
+fn what_neither_disk_nor_memory_can_hold_is_announced_as_lost_and_the_end_is_kept() {
+    let limits = Limits { spool_resident_bytes_max: 1_000, ..Limits::default() };
+    let mut bench = Bench::with(&limits);
+    bench.say(Input::Open);
+    bench.connected(1, 0);
+    bench.closed(1);
+    bench.disk_full = true;
+    for n in 1..=20 {
+        bench.event(log(n));
+        bench.pass(50);
+    }
+    bench.event(Event::fatal("Boom", None));
+    let connected = bench.connected(2, 0);
+    assert_eq!(connected[1], r#"wrapper_resumed {"bufferedEvents":8,"eventsLost":true}"#, "{connected:?}");
+    assert_eq!(connected[2], "14:events_lost");
+    assert_eq!(connected.last().unwrap(), "21:error");
+    assert_eq!(bench.ack(2, 21), [""; 0]);
+    assert_eq!(bench.say(Input::Finish), ["disconnect 2 1000 done", "drained"]);
+}
+
+#[test]
 fn a_new_process_sends_what_the_old_one_left() {
     let mut old = Bench::open();
     old.event(log(1));
@@ -579,7 +643,8 @@ fn a_new_process_sends_what_the_old_one_left() {
     old.pass(50);
     let mut file = old.file.clone();
     file.extend(b"4 99 event\n{torn");
-    let mut new = Bench { ingest: Ingest::new(&Limits::default(), execution(), &file), now: old.now, file };
+    let mut new =
+        Bench { ingest: Ingest::new(&Limits::default(), execution(), &file), now: old.now, file, disk_full: false };
     new.event(Event::fatal("Wrapper restarted", None));
     assert_eq!(new.say(Input::Open), ["connect 1"]);
     assert_eq!(

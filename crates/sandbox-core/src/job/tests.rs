@@ -4,6 +4,8 @@ use protocol::id::ExecutionId;
 use protocol::id::KiloSessionId;
 use protocol::id::MessageId;
 
+mod table;
+
 fn execution(n: u32) -> ExecutionId {
     ExecutionId::parse(&format!("exc_{n:026}")).unwrap()
 }
@@ -90,7 +92,7 @@ fn brief(output: &Output) -> String {
         Output::CancelTasks(job) => format!("CancelTasks {}", job.0),
         Output::CloseIngest(job) => format!("CloseIngest {}", job.0),
         Output::Duplicate => "Duplicate".to_owned(),
-        Output::Emit { job, event } => format!("Emit {} {} {}", job.0, event.kind(), event.data().get()),
+        Output::Emit { job, event } => format!("Emit {} {} {}", job.0, event.kind(), event.data()),
         Output::Ended { job, end } => format!("Ended {} {end:?}", job.0),
         Output::FinishIngest(job) => format!("FinishIngest {}", job.0),
         Output::Open(job) => format!("Open {}", job.0),

@@ -17,7 +17,6 @@ use crate::agent::AgentEvent;
 use crate::event::Event;
 use crate::limits::Limits;
 use crate::sse;
-use protocol::event::KILOCODE;
 
 /// Collects events during one flush window, coalescing what may be.
 pub struct Normaliser {
@@ -38,10 +37,8 @@ impl Normaliser {
         }
         match event.kind.as_ref() {
             "message.part.delta" => self.window.push_delta(&self.limits, event),
-            "message.part.updated" => {
-                self.window.push_part(Event::new(KILOCODE, rules::data(&self.limits, event)));
-            }
-            _ => self.window.push(Event::new(KILOCODE, rules::data(&self.limits, event))),
+            "message.part.updated" => self.window.push_part(rules::event(&self.limits, event)),
+            _ => self.window.push(rules::event(&self.limits, event)),
         }
     }
 

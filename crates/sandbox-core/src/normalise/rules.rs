@@ -6,11 +6,8 @@ use super::edit::edit_object;
 use crate::agent::AgentEvent;
 use crate::cut::Cut;
 use crate::event::Event;
+use crate::json;
 use crate::limits::Limits;
-use serde::Deserialize;
-use serde::Serialize;
-use serde_json::value::RawValue;
-use serde_json::value::to_raw_value;
 use std::borrow::Cow;
 
 /// Events that say nothing about a conversation. `sync` is the twin of the event before it; `plugin.added` and the like come in
@@ -34,24 +31,26 @@ pub(super) fn is_dropped(event: &AgentEvent<'_>) -> bool {
     DROPPED.contains(&event.kind.as_ref())
 }
 
-/// The data under which the event travels: `{event, type, properties}`. Properties without rules are copied as they are.
-pub(super) fn data(limits: &Limits, event: &AgentEvent<'_>) -> Box<RawValue> {
-    let properties = event.properties.unwrap_or(RawValue::NULL);
+/// The event as it travels: its data are `{event, type, properties}`. Properties without rules are copied as they are.
+pub(super) fn event(limits: &Limits, event: &AgentEvent<'_>) -> Event {
+    let properties = event.properties.unwrap_or("null");
     let edited = match event.kind.as_ref() {
-        "message.part.updated" => edit_member(properties, "part", |part| trim_part(limits, part)),
+        "message.part.updated" => {
+            trimmer(event).and_then(|trim| edit_member(properties, "part", |part| trim(limits, part)))
+        }
         "session.created" | "session.updated" => edit_member(properties, "info", |info| {
             edit_member(info, "summary", |summary| drop_member(summary, "diffs"))
         }),
         _ => None,
     };
-    with_properties(limits, &event.kind, edited.as_deref().unwrap_or(properties))
+    Event::of_agent(event.class(), data(limits, &event.kind, edited.as_deref().unwrap_or(properties)))
 }
 
 /// An event of our own, small enough for a frame; the output of a process is cut as that of a tool.
 pub(super) fn own(limits: &Limits, event: Event) -> Event {
     let cut = match event.kind() {
         "output" => edit_member(event.data(), "content", |content| cut_string(content, limits.tool_chars_max)),
-        _ if event.data().get().len() > limits.event_bytes_max => smaller(limits, event.data(), 0),
+        _ if event.data().len() > limits.event_bytes_max => smaller(limits, event.data(), 0),
         _ => None,
     };
     match cut {
@@ -61,47 +60,38 @@ pub(super) fn own(limits: &Limits, event: Event) -> Event {
 }
 
 /// The data of an event `kind` with these properties, small enough for a frame.
-pub(super) fn with_properties(limits: &Limits, kind: &str, properties: &RawValue) -> Box<RawValue> {
+pub(super) fn data(limits: &Limits, kind: &str, properties: &str) -> String {
     let overhead = kind.len().saturating_mul(2).saturating_add(64);
-    if properties.get().len().saturating_add(overhead) <= limits.event_bytes_max {
+    if properties.len().saturating_add(overhead) <= limits.event_bytes_max {
         return wrap(kind, properties);
     }
-    wrap(kind, smaller(limits, properties, 1).as_deref().unwrap_or(RawValue::NULL))
+    wrap(kind, smaller(limits, properties, 1).as_deref().unwrap_or("null"))
 }
 
 /// What is left of a JSON text that lies `depth` deep in an event, cut to half an event: the other half is room for what a cut may add.
-fn smaller(limits: &Limits, raw: &RawValue, depth: usize) -> Option<Box<RawValue>> {
+fn smaller(limits: &Limits, raw: &str, depth: usize) -> Option<String> {
     let cut = Cut { string_bytes_max: OVERSIZED_STRING_BYTES, total_bytes_max: limits.event_bytes_max / 2, depth };
-    RawValue::from_string(cut.apply(raw.get())?.into_owned()).ok()
+    cut.apply(raw).map(Cow::into_owned)
 }
 
-fn wrap(kind: &str, properties: &RawValue) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct Data<'a> {
-        event: &'a str,
-        r#type: &'a str,
-        properties: &'a RawValue,
-    }
-    // Strings and raw JSON always serialise.
-    to_raw_value(&Data { event: kind, r#type: kind, properties }).unwrap_or_else(|_| RawValue::NULL.to_owned())
+fn wrap(kind: &str, properties: &str) -> String {
+    // A name that needs escapes is nobody's; it must not break the frame all the same.
+    let kind = if kind.contains(['"', '\\']) || kind.contains(char::is_control) { "" } else { kind };
+    let parts = ["{\"event\":\"", kind, "\",\"type\":\"", kind, "\",\"properties\":", properties, "}"];
+    parts.concat()
 }
 
-fn trim_part(limits: &Limits, part: &RawValue) -> Option<Box<RawValue>> {
-    #[derive(Deserialize)]
-    struct Kind<'a> {
-        #[serde(borrow, rename = "type")]
-        kind: Cow<'a, str>,
-    }
-    let Kind { kind } = serde_json::from_str(part.get()).ok()?;
-    match kind.as_ref() {
-        "file" => trim_file(part),
-        "step-finish" | "step-start" => drop_member(part, "snapshot"),
-        "tool" => edit_member(part, "state", |state| trim_tool_state(limits, state)),
+/// What is to be trimmed of the event's part; none of a text.
+fn trimmer(event: &AgentEvent<'_>) -> Option<fn(&Limits, &str) -> Option<String>> {
+    match event.part.kind.as_deref()? {
+        "file" => Some(|_, part| trim_file(part)),
+        "step-finish" | "step-start" => Some(|_, part| drop_member(part, "snapshot")),
+        "tool" => Some(|limits, part| edit_member(part, "state", |state| trim_tool_state(limits, state))),
         _ => None,
     }
 }
 
-fn trim_tool_state(limits: &Limits, state: &RawValue) -> Option<Box<RawValue>> {
+fn trim_tool_state(limits: &Limits, state: &str) -> Option<String> {
     edit_object(state, |key, value| match key {
         "attachments" => Edit::set_if(edit_array(value, trim_file)),
         "error" | "output" | "raw" => Edit::set_if(cut_string(value, limits.tool_chars_max)),
@@ -111,36 +101,32 @@ fn trim_tool_state(limits: &Limits, state: &RawValue) -> Option<Box<RawValue>> {
 }
 
 /// A file that travels inside its own description: the description stays.
-fn trim_file(file: &RawValue) -> Option<Box<RawValue>> {
+fn trim_file(file: &str) -> Option<String> {
     edit_object(file, |key, value| match key {
         "source" => Edit::set_if(edit_member(value, "text", |text| edit_member(text, "value", |_| empty_string()))),
-        "url" if value.get().starts_with("\"data:") => Edit::set_if(empty_string()),
+        "url" if value.starts_with("\"data:") => Edit::set_if(empty_string()),
         _ => Edit::Keep,
     })
 }
 
-fn edit_member(
-    object: &RawValue,
-    name: &str,
-    mut edit: impl FnMut(&RawValue) -> Option<Box<RawValue>>,
-) -> Option<Box<RawValue>> {
+fn edit_member(object: &str, name: &str, mut edit: impl FnMut(&str) -> Option<String>) -> Option<String> {
     edit_object(object, |key, value| if key == name { Edit::set_if(edit(value)) } else { Edit::Keep })
 }
 
-fn drop_member(object: &RawValue, name: &str) -> Option<Box<RawValue>> {
+fn drop_member(object: &str, name: &str) -> Option<String> {
     edit_object(object, |key, _| if key == name { Edit::Drop } else { Edit::Keep })
 }
 
-fn empty_string() -> Option<Box<RawValue>> {
-    to_raw_value("").ok()
+fn empty_string() -> Option<String> {
+    Some("\"\"".to_owned())
 }
 
 /// A string of more than `chars_max` characters, cut to that many, marker included.
-fn cut_string(value: &RawValue, chars_max: usize) -> Option<Box<RawValue>> {
-    if value.get().len() <= chars_max {
+fn cut_string(value: &str, chars_max: usize) -> Option<String> {
+    if value.len() <= chars_max {
         return None;
     }
-    let text: Cow<'_, str> = serde_json::from_str(value.get()).ok()?;
+    let text = json::text(value)?;
     let chars = text.chars().count();
     if chars <= chars_max {
         return None;
@@ -148,7 +134,7 @@ fn cut_string(value: &RawValue, chars_max: usize) -> Option<Box<RawValue>> {
     let marker = format!("\n… [{} characters in all]", chars);
     let keep = chars_max.saturating_sub(marker.chars().count());
     let kept: String = text.chars().take(keep).collect();
-    to_raw_value(&format!("{kept}{marker}")).ok()
+    serde_json::to_string(&format!("{kept}{marker}")).ok()
 }
 
 #[cfg(test)]
@@ -161,7 +147,7 @@ mod tests {
     fn properties(kind: &str, properties: Value) -> Value {
         let payload = json!({"id": "evt_1", "type": kind, "properties": properties}).to_string();
         let event = AgentEvent::parse(&payload).unwrap();
-        let data: Value = serde_json::from_str(data(&Limits::default(), &event).get()).unwrap();
+        let data: Value = serde_json::from_str(super::event(&Limits::default(), &event).data()).unwrap();
         assert_eq!((&data["event"], &data["type"], data.get("id")), (&json!(kind), &json!(kind), None));
         data["properties"].clone()
     }
@@ -183,9 +169,9 @@ mod tests {
     #[test]
     fn what_has_no_rule_stays_as_it_was_written() {
         let payload = r#"{"type":"session.status","properties":{ "b" : 1.0e2,"a":"é\u00e9" },"id":"evt_1"}"#;
-        let data = data(&Limits::default(), &AgentEvent::parse(payload).unwrap());
+        let event = event(&Limits::default(), &AgentEvent::parse(payload).unwrap());
         assert_eq!(
-            data.get(),
+            event.data(),
             r#"{"event":"session.status","type":"session.status","properties":{ "b" : 1.0e2,"a":"é\u00e9" }}"#
         );
     }
@@ -235,9 +221,9 @@ mod tests {
     #[test]
     fn our_own_events_fit_a_frame_too() {
         let output = own(&Limits::default(), Event::output(&"x".repeat(2_000_000), "stdout"));
-        assert!(output.data().get().len() < 10_100 && output.data().get().contains("2000000 characters in all"));
+        assert!(output.data().len() < 10_100 && output.data().contains("2000000 characters in all"));
         let error = own(&Limits::default(), Event::fatal(&"x".repeat(2_000_000), None));
-        assert!(error.data().get().len() < 20_000 && error.data().get().ends_with(r#""fatal":true}"#));
+        assert!(error.data().len() < 20_000 && error.data().ends_with(r#""fatal":true}"#));
         assert!(error.is_lifecycle() && error.class().is_stored());
     }
 

@@ -29,7 +29,7 @@ fn brief(payloads: &[String]) -> Vec<String> {
 }
 
 fn brief_event(event: &Event) -> String {
-    let data: Value = serde_json::from_str(event.data().get()).unwrap();
+    let data: Value = serde_json::from_str(event.data()).unwrap();
     let properties = &data["properties"];
     match data["event"].as_str().unwrap() {
         "message.part.delta" => {
@@ -82,7 +82,6 @@ fn a_single_delta_stays_as_it_was_written() {
     assert!(
         events[0]
             .data()
-            .get()
             .ends_with(r#""properties":{ "messageID":"m","partID":"a","field":"text","delta":"x","new":1}}"#)
     );
 }
@@ -133,7 +132,7 @@ fn outcome(events: &[Event]) -> (Vec<String>, BTreeMap<String, String>) {
     let mut log = Vec::new();
     let mut entities = BTreeMap::new();
     for event in events {
-        let data = event.data().get().to_owned();
+        let data = event.data().to_owned();
         match event.class() {
             EventClass::Log => log.push(data),
             EventClass::Entity(key) => drop(entities.insert(key.clone(), data)),
@@ -171,7 +170,7 @@ fn recorded_streams_have_the_same_outcome_in_any_windows() {
 fn a_recorded_stream_halves_at_least() {
     let payloads = fixtures::payloads(fixtures::RECORDINGS[0]);
     let before: usize = payloads.iter().map(String::len).sum();
-    let after: usize = in_windows(&payloads, 50).iter().map(|event| event.data().get().len()).sum();
+    let after: usize = in_windows(&payloads, 50).iter().map(|event| event.data().len()).sum();
     assert!(after * 2 < before, "{before} -> {after}");
 }
 

@@ -8,7 +8,6 @@ use crate::agent::AgentEvent;
 use crate::event::Event;
 use crate::limits::Limits;
 use protocol::event::EventClass;
-use protocol::event::KILOCODE;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -55,7 +54,7 @@ impl Window {
     /// part stays.
     pub(super) fn push_delta(&mut self, limits: &Limits, event: &AgentEvent<'_>) {
         let Some(delta) = event.read::<Delta>().filter(|delta| delta.text().is_some()) else {
-            return self.push(Event::new(KILOCODE, rules::data(limits, event)));
+            return self.push(rules::event(limits, event));
         };
         if let Some(Some(Entry::Deltas(deltas))) = self.entries.last_mut()
             && let Some(added) = deltas.add(&delta, limits.batch_bytes_max)
@@ -84,8 +83,8 @@ impl Window {
 impl Entry {
     fn bytes(&self) -> usize {
         let data = match self {
-            Entry::Event(event) => event.data().get().len(),
-            Entry::Deltas(deltas) => deltas.properties.get().len().saturating_add(deltas.added.len()),
+            Entry::Event(event) => event.data().len(),
+            Entry::Deltas(deltas) => deltas.properties.len().saturating_add(deltas.added.len()),
         };
         data.saturating_add(ENTRY_BYTES)
     }
@@ -93,7 +92,7 @@ impl Entry {
     fn into_event(self, limits: &Limits) -> Event {
         match self {
             Entry::Event(event) => event,
-            Entry::Deltas(deltas) => Event::new(KILOCODE, deltas.into_data(limits)),
+            Entry::Deltas(deltas) => Event::of_agent(EventClass::Volatile, deltas.into_data(limits)),
         }
     }
 }
@@ -126,7 +125,7 @@ struct Deltas {
     part_id: String,
     field: String,
     /// Of the first one.
-    properties: Box<RawValue>,
+    properties: String,
     /// Text of the first one, between its quotes.
     first: String,
     /// Texts of the others.
@@ -134,7 +133,7 @@ struct Deltas {
 }
 
 impl Deltas {
-    fn new(delta: &Delta<'_>, properties: &RawValue) -> Self {
+    fn new(delta: &Delta<'_>, properties: &str) -> Self {
         Self {
             message_id: delta.message_id.clone().into_owned(),
             part_id: delta.part_id.clone().into_owned(),
@@ -156,20 +155,13 @@ impl Deltas {
         Some(text.len())
     }
 
-    fn into_data(self, limits: &Limits) -> Box<RawValue> {
+    fn into_data(self, limits: &Limits) -> String {
         let joined = if self.added.is_empty() {
             None
         } else {
-            let text = RawValue::from_string(format!("\"{}{}\"", self.first, self.added)).ok();
-            text.and_then(|text| {
-                edit_object(
-                    &self.properties,
-                    |key, _| {
-                        if key == "delta" { Edit::Set(text.clone()) } else { Edit::Keep }
-                    },
-                )
-            })
+            let text = format!("\"{}{}\"", self.first, self.added);
+            edit_object(&self.properties, |key, _| if key == "delta" { Edit::Set(text.clone()) } else { Edit::Keep })
         };
-        rules::with_properties(limits, DELTA, joined.as_deref().unwrap_or(&self.properties))
+        rules::data(limits, DELTA, joined.as_deref().unwrap_or(&self.properties))
     }
 }

@@ -1,8 +1,10 @@
 //! One numbered event in the spool's file: a line `<seq> <length> <kind>`, then the event as it travels, then a line's end.
 //!
-//! A person can read it, and a reader needs no checksum: the file is written from front to back by one process, so all that a kill
-//! can leave is a record that is not whole, at the end.
+//! A person can read it, and a reader needs no checksum: the file is written from front to back by one process, so all that a kill or a
+//! full disk can leave is a record that is not whole, at the end, and behind it what an earlier failure left there: records of
+//! smaller numbers, by which they are told.
 
+use std::fmt::Write;
 use std::str;
 
 /// The longest head: two numbers of 20 digits and a word.
@@ -22,15 +24,15 @@ pub(super) struct Record<'a> {
     pub bytes: usize,
 }
 
-/// Writes a record to the end of `out`; returns its length.
-pub(super) fn encode(out: &mut Vec<u8>, seq: u64, lifecycle: bool, body: &str) -> usize {
-    let start = out.len();
+/// Writes what comes before the body of a record to the end of `out`. After the body comes [`END`].
+pub(super) fn begin(out: &mut String, seq: u64, lifecycle: bool, body_bytes: usize) {
     let kind = if lifecycle { LIFECYCLE } else { EVENT };
-    out.extend_from_slice(format!("{seq} {} {kind}\n", body.len()).as_bytes());
-    out.extend_from_slice(body.as_bytes());
-    out.push(b'\n');
-    out.len().saturating_sub(start)
+    // A string takes everything.
+    let _ = writeln!(out, "{seq} {body_bytes} {kind}");
 }
+
+/// The end of a record.
+pub(super) const END: char = '\n';
 
 /// The records of a file, up to the first that is not whole.
 pub(super) fn decode(file: &[u8]) -> impl Iterator<Item = Record<'_>> {
@@ -62,6 +64,16 @@ fn first(bytes: &[u8]) -> Option<Record<'_>> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Writes a whole record; returns its length.
+    fn encode(file: &mut Vec<u8>, seq: u64, lifecycle: bool, body: &str) -> usize {
+        let mut record = String::new();
+        begin(&mut record, seq, lifecycle, body.len());
+        record.push_str(body);
+        record.push(END);
+        file.extend(record.as_bytes());
+        record.len()
+    }
 
     #[test]
     fn the_format_is_pinned() {

@@ -8,7 +8,7 @@ const MESSAGE_CHARS_MAX: usize = 2_000;
 
 /// The error of a `session.error`: `{name, data:{message, statusCode?, …}}`.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct AgentError<'a> {
+pub(crate) struct AgentError<'a> {
     #[serde(borrow, default)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
@@ -25,7 +25,7 @@ struct Data<'a> {
 
 impl AgentError<'_> {
     /// Whether no further attempt can succeed: someone has to pay first (spec/session.md 8.5).
-    pub(super) fn is_terminal(&self) -> bool {
+    pub(crate) fn is_terminal(&self) -> bool {
         let name = self.name.as_deref().unwrap_or_default();
         let text = self.text().unwrap_or_default().to_lowercase();
         matches!(name, "insufficient_funds" | "payment_required")
@@ -33,8 +33,13 @@ impl AgentError<'_> {
             || ["payment", "credit", "balance", "quota", "insufficient_funds"].iter().any(|word| text.contains(word))
     }
 
+    /// Whether someone stopped the agent.
+    pub(crate) fn is_abort(&self) -> bool {
+        self.name.as_deref() == Some("MessageAbortedError")
+    }
+
     /// The error for a person.
-    pub(super) fn message(&self) -> String {
+    pub(crate) fn message(&self) -> String {
         let text = self.text().or(self.name.as_deref()).unwrap_or("The agent reported an error without a message");
         text.chars().take(MESSAGE_CHARS_MAX).collect()
     }

@@ -5,6 +5,8 @@ use super::Output;
 use super::TurnEnd;
 use super::error::AgentError;
 use crate::agent::AgentEvent;
+use crate::gap::FoundError;
+use crate::gap::TurnFound;
 use crate::limits::Limits;
 use protocol::id::KiloSessionId;
 use serde::Deserialize;
@@ -18,8 +20,10 @@ pub struct Turn {
     phase: Phase,
     /// The last error of this turn.
     error: Option<String>,
-    /// Events may have been missed since the prompt.
+    /// Events were missed since the prompt, and what they said is not known yet.
     missed: bool,
+    /// When to ask again for what was missed.
+    catch_up_at: Option<i64>,
 }
 
 /// How far the turn is.
@@ -47,16 +51,18 @@ const OPEN: Phase = Phase::Open { offline_until: None, retrying_until: None };
 impl Turn {
     /// For the agent session `session`.
     pub fn new(limits: &Limits, session: KiloSessionId) -> Self {
-        Self { limits: limits.clone(), session, phase: Phase::None, error: None, missed: false }
+        Self { limits: limits.clone(), session, phase: Phase::None, error: None, missed: false, catch_up_at: None }
     }
 
     /// Takes what happened at `now_ms`, returns what to do, in order.
     pub fn receive(&mut self, now_ms: i64, input: Input<'_>) -> Vec<Output> {
         match input {
             Input::Agent(event) => self.on_event(now_ms, event),
+            Input::CaughtUp(found) => self.on_caught_up(now_ms, found),
             Input::Prompt => {
                 self.error = None;
                 self.missed = false;
+                self.catch_up_at = None;
                 self.phase = Phase::Prompted { give_up_at: now_ms.saturating_add(self.limits.start_ms_max) };
                 Vec::new()
             }
@@ -69,16 +75,17 @@ impl Turn {
                 }
                 Vec::new()
             }
-            Input::StreamResumed => {
-                self.missed = true;
-                if self.phase == Phase::None { Vec::new() } else { vec![Output::AskStatus] }
-            }
+            Input::StreamResumed => self.catch_up(),
             Input::Tick => self.tick(now_ms),
         }
     }
 
     /// When a `Tick` is due.
     pub fn next_deadline(&self) -> Option<i64> {
+        [self.phase_deadline(), self.catch_up_at].into_iter().flatten().min()
+    }
+
+    fn phase_deadline(&self) -> Option<i64> {
         match &self.phase {
             Phase::None => None,
             Phase::Prompted { give_up_at } | Phase::Stopping { give_up_at } => Some(*give_up_at),
@@ -214,24 +221,67 @@ impl Turn {
                 let end = end.clone();
                 self.end(end)
             }
-            (Phase::Prompted { .. }, true) if self.missed => {
-                self.phase = OPEN;
-                Vec::new()
-            }
-            // The close was missed, and with it its reason.
-            (Phase::Open { .. }, false) if self.missed => {
-                let end = self.error.take().map_or(TurnEnd::Completed, |message| TurnEnd::Failed { message });
-                self.end(end)
-            }
             (Phase::Stopping { .. }, false) => self.end(TurnEnd::Interrupted),
             _ => Vec::new(),
         }
     }
 
-    fn tick(&mut self, now_ms: i64) -> Vec<Output> {
-        if self.next_deadline().is_none_or(|at| at > now_ms) {
+    fn catch_up(&mut self) -> Vec<Output> {
+        self.catch_up_at = None;
+        if self.phase == Phase::None {
             return Vec::new();
         }
+        self.missed = true;
+        vec![Output::CatchUp]
+    }
+
+    fn on_caught_up(&mut self, now_ms: i64, found: Option<&TurnFound>) -> Vec<Output> {
+        if !self.missed || self.phase == Phase::None {
+            return Vec::new();
+        }
+        let Some(found) = found else {
+            self.catch_up_at = Some(now_ms.saturating_add(self.limits.gap_retry_ms));
+            return Vec::new();
+        };
+        self.missed = false;
+        self.catch_up_at = None;
+        match (&self.phase, found.busy) {
+            (Phase::Prompted { .. }, true) => {
+                self.phase = OPEN;
+                Vec::new()
+            }
+            // The whole turn fell into the gap; or the prompt has yet to be taken up.
+            (Phase::Prompted { .. }, false) if !found.answered => Vec::new(),
+            // Its close did, and with it its reason.
+            (Phase::Prompted { .. } | Phase::Open { .. }, false) => {
+                let end = self.end_found(found.error.as_ref());
+                self.end(end)
+            }
+            (_, busy) => self.on_status(busy),
+        }
+    }
+
+    /// How a turn ended whose close was missed.
+    fn end_found(&mut self, error: Option<&FoundError>) -> TurnEnd {
+        match (error, self.error.take()) {
+            (Some(FoundError::Aborted), _) => TurnEnd::Interrupted,
+            (Some(FoundError::Failed { message, terminal: true }), _) => TurnEnd::Fatal { error: message.clone() },
+            (Some(FoundError::Failed { message, terminal: false }), _) => TurnEnd::Failed { message: message.clone() },
+            (None, Some(message)) => TurnEnd::Failed { message },
+            (None, None) => TurnEnd::Completed,
+        }
+    }
+
+    fn tick(&mut self, now_ms: i64) -> Vec<Output> {
+        let due = |at: Option<i64>| at.is_some_and(|at| at <= now_ms);
+        if due(self.phase_deadline()) {
+            return self.on_late();
+        }
+        if due(self.catch_up_at) { self.catch_up() } else { Vec::new() }
+    }
+
+    /// The phase has lasted too long.
+    fn on_late(&mut self) -> Vec<Output> {
         let end = match &self.phase {
             Phase::None => return Vec::new(),
             Phase::Prompted { .. } => TurnEnd::Rejected {
@@ -260,6 +310,19 @@ impl Turn {
         self.phase != Phase::None
     }
 
+    /// The phase, in a word.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> &'static str {
+        match &self.phase {
+            Phase::None => "none",
+            Phase::Prompted { .. } => "prompted",
+            Phase::Open { offline_until: None, retrying_until: None } => "open",
+            Phase::Open { .. } => "waiting",
+            Phase::Closing { .. } => "closing",
+            Phase::Stopping { .. } => "stopping",
+        }
+    }
+
     /// Whether a turn is on, and not being stopped.
     fn is_running(&self) -> bool {
         matches!(self.phase, Phase::Prompted { .. } | Phase::Open { .. })
@@ -274,6 +337,7 @@ impl Turn {
             return Vec::new();
         }
         self.phase = Phase::None;
+        self.catch_up_at = None;
         vec![Output::Ended(end)]
     }
 }

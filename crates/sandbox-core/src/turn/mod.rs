@@ -7,12 +7,13 @@
 //! Each wait has an end: for the turn to open, for a model that cannot be reached or refuses, for an abort to take effect. How long a
 //! healthy turn may run is not decided here but by the session object.
 
-mod error;
+pub(crate) mod error;
 mod machine;
 #[cfg(test)]
 mod tests;
 
 use crate::agent::AgentEvent;
+use crate::gap::TurnFound;
 pub use machine::Turn;
 
 /// What happened.
@@ -24,6 +25,8 @@ pub enum Input<'a> {
     Prompt,
     /// The agent server did not take the prompt.
     PromptRefused { message: String },
+    /// The answer to [`Output::CatchUp`], or none: then it is asked for again.
+    CaughtUp(Option<&'a TurnFound>),
     /// The agent server process has ended.
     ServerGone { message: String },
     /// The answer to [`Output::AskStatus`]: whether the agent server says that our session is doing something.
@@ -43,6 +46,8 @@ pub enum Output {
     AskStatus,
     /// The turn is over. Once per `Prompt`.
     Ended(TurnEnd),
+    /// The stream had a gap: ask the agent server for what it has now ([`crate::gap`]); answer with `CaughtUp`.
+    CatchUp,
     /// `POST /question/{id}/reject`: a question that no person can answer (the agent's own housekeeping).
     RejectQuestion { id: String },
     /// `POST /permission/{id}/reply` with `{"reply":"always"}`.

@@ -2,8 +2,11 @@ use super::*;
 use crate::agent::AgentEvent;
 use crate::fixtures;
 use crate::fixtures::What;
+use crate::gap::FoundError;
 use crate::limits::Limits;
 use protocol::id::KiloSessionId;
+
+mod table;
 
 const SESSION: &str = "ses_e03b2959effeetYLbSKCsEOEU2";
 
@@ -232,24 +235,53 @@ fn a_turn_that_reopens_goes_on() {
     assert_eq!(bench.turn.next_deadline(), None);
 }
 
-#[test]
-fn what_the_stream_missed_is_asked_for() {
-    let mut bench = Bench::opened();
-    assert_eq!(bench.receive(Input::StreamResumed), [Output::AskStatus]);
-    assert_eq!(bench.receive(Input::Status { busy: true }), []);
-    assert_eq!(bench.receive(Input::Status { busy: false }), ended(TurnEnd::Completed));
-    assert_eq!(bench.receive(Input::StreamResumed), []);
+fn found(busy: bool, answered: bool, error: Option<FoundError>) -> TurnFound {
+    TurnFound { busy, answered, error }
+}
 
+#[test]
+fn a_turn_that_ended_in_a_gap_ends_as_its_last_message_says() {
+    let failure = |terminal| Some(FoundError::Failed { message: "m".into(), terminal });
+    for (error, end) in [
+        (None, TurnEnd::Completed),
+        (Some(FoundError::Aborted), TurnEnd::Interrupted),
+        (failure(false), failed("m")),
+        (failure(true), TurnEnd::Fatal { error: "m".into() }),
+    ] {
+        for mut bench in [Bench::prompted(), Bench::opened()] {
+            assert_eq!(bench.receive(Input::StreamResumed), [Output::CatchUp]);
+            let found = found(false, true, error.clone());
+            assert_eq!(bench.receive(Input::CaughtUp(Some(&found))), ended(end.clone()));
+            assert_eq!(bench.receive(Input::StreamResumed), []);
+        }
+    }
+}
+
+#[test]
+fn a_turn_that_goes_on_after_a_gap_ends_by_its_own_close() {
     let mut bench = Bench::prompted();
     bench.receive(Input::StreamResumed);
-    assert_eq!(bench.receive(Input::Status { busy: true }), []);
+    assert_eq!(bench.receive(Input::CaughtUp(Some(&found(true, false, None)))), []);
     bench.own("session.turn.close", r#","reason":"completed""#);
     assert_eq!(bench.wait(), ended(TurnEnd::Completed));
+}
 
+#[test]
+fn a_prompt_that_was_not_taken_up_in_a_gap_still_has_its_time() {
     let mut bench = Bench::prompted();
     bench.receive(Input::StreamResumed);
-    assert_eq!(bench.receive(Input::Status { busy: false }), []);
+    assert_eq!(bench.receive(Input::CaughtUp(Some(&found(false, false, None)))), []);
     assert!(matches!(bench.wait()[..], [Output::Ended(TurnEnd::Rejected { .. })]));
+}
+
+#[test]
+fn a_server_that_does_not_say_what_the_gap_held_is_asked_again() {
+    let mut bench = Bench::opened();
+    bench.receive(Input::StreamResumed);
+    assert_eq!(bench.receive(Input::CaughtUp(None)), []);
+    assert_eq!((bench.wait(), bench.now), (vec![Output::CatchUp], 2_000));
+    assert_eq!(bench.receive(Input::CaughtUp(Some(&found(false, true, None)))), ended(TurnEnd::Completed));
+    assert_eq!(bench.turn.next_deadline(), None);
 }
 
 #[test]
@@ -263,7 +295,7 @@ fn a_status_that_nobody_needs_changes_nothing() {
 fn replay(recording: &str, answer_status: bool) -> Vec<(String, Output)> {
     let session = fixtures::lines(recording)
         .find_map(|line| match line.what {
-            What::Event(payload) => AgentEvent::parse(&payload).unwrap().session_id().map(|id| id.into_owned()),
+            What::Event(payload) => AgentEvent::parse(&payload).unwrap().session_id().map(str::to_owned),
             _ => None,
         })
         .unwrap();

@@ -2,6 +2,7 @@
 //!
 //! What is there already is skipped. A failure, or somebody's wish, leaves nothing of the session running.
 
+use super::cold_start;
 use super::config::Config;
 use super::driver::Command;
 use super::driver::Start;
@@ -9,14 +10,21 @@ use super::error::Cancel;
 use super::error::WorkError;
 use super::git::Git;
 use super::git::GitUrl;
+use super::images;
+use super::images::Image;
+use super::keep;
+use super::keep::Means;
 use super::kilo::environment;
-use super::kilo::environment::Environment;
 use super::kilo::import;
+use super::kilo::import::Importer;
 use super::kilo::server::Recipe;
 use super::kilo::server::Server;
 use super::limits;
+use super::logs;
+use super::logs::Destination;
 use super::redact::Redactor;
 use super::report::Reporter;
+use super::snapshot::Store;
 use super::state::Bench;
 use super::state::Cancelled;
 use super::state::Session;
@@ -66,13 +74,14 @@ async fn why(cancelled: &mut Cancelled) -> Cancel {
 }
 
 async fn prepare_and_start(
-    session: &Session,
+    session: &Arc<Session>,
     bench: &mut Bench,
     work: &Work,
     steps: &mut Steps<'_>,
 ) -> Result<Outcome, WorkError> {
     let plan = &work.workspace;
     let (config, paths) = (&session.shared.config, &session.paths);
+    let resumes = work.snapshot.as_ref().is_some_and(|snapshot| snapshot.restore);
     let redactor = redactor(config, work);
     let url = GitUrl::parse(&plan.git_url, config.allow_loopback)?;
     let git = Git::new(config, &session.id, paths, url, plan.git_token.clone(), redactor.clone());
@@ -85,30 +94,39 @@ async fn prepare_and_start(
         // The object knows that it was stopped before the agent has come to rest.
         session.wait_until_free(limits::SETTLE_TIMEOUT).await.map_err(WorkError::Busy)?;
     }
+    let wanted = work.turn.as_ref().map_or(&[][..], |turn| &turn.images);
+    let images = images::fetch(&session.shared.http, &session.id, &work.report.token, wanted).await?;
     // On a workspace that is there these take no time, and are not worth telling.
     let cloned = workspace::is_cloned(paths);
     if !cloned {
         steps.begin(Step::DiskCheck, "Checking disk space…").await;
     }
-    workspace::check_disk(&config.root)?;
+    workspace::check_disk(&config.root).await?;
     if !cloned {
         steps.begin(Step::WorkspaceSetup, "Setting up workspace…").await;
     }
     bench.own(paths)?;
     if !cloned {
-        steps.begin(Step::Cloning, "Cloning repository…").await;
-        workspace::clone(&git, paths, plan.shallow).await?;
-        steps.begin(Step::Branch, "Setting up branch…").await;
-        workspace::set_branch(&git, paths, plan, &config.author).await?;
+        cold_start::workspace(session, &git, plan, resumes, steps).await?;
     }
     if workspace::needs_setup(paths, plan) {
         steps.begin(Step::SetupCommands, "Running setup commands…").await;
         let environment = environment::for_setup(config, paths, plan);
-        workspace::set_up(&environment, paths, plan, &redactor, limits::SETUP_COMMAND_TIMEOUT).await?;
+        // A session that has worked before is not given up for a command that works no more (spec/session.md 8.1).
+        let failed = workspace::set_up(&environment, paths, plan, &redactor, resumes).await?;
+        for error in failed {
+            steps.begin(Step::SetupCommands, &format!("{error}; going on without it")).await;
+        }
     }
-    let resume = agent_server(session, bench, plan, &redactor, steps).await?;
+    let resume = agent_server(session, bench, work, &git, &redactor, steps).await?;
     if let Some(turn) = &work.turn {
-        start_turn(session, bench, plan, turn, &git).await?;
+        session.keeping.turn_begins();
+        start_turn(session, bench, plan, turn, images, &git).await?;
+        tokio::spawn(keep::after_turn(session.clone(), turn.execution_id.clone()));
+        if let Some(url) = turn.logs_url.clone() {
+            let to = Destination { url, token: work.report.token.clone() };
+            tokio::spawn(logs::follow(session.clone(), turn.execution_id.clone(), to, redactor));
+        }
     }
     Ok(done(&git, session, resume).await)
 }
@@ -127,60 +145,63 @@ fn redactor(config: &Config, work: &Work) -> Redactor {
     Redactor::new(own.chain(&plan.git_token).chain(plan.env.values()).chain(turn).chain([&work.report.token]))
 }
 
-/// Makes the agent's session be there and its server run.
+/// Makes the agent's session be there and its server run. From then on the session can be kept.
 async fn agent_server(
     session: &Session,
     bench: &mut Bench,
-    plan: &WorkspacePlan,
+    work: &Work,
+    git: &Git,
     redactor: &Redactor,
     steps: &mut Steps<'_>,
 ) -> Result<Resume, WorkError> {
-    let (shared, paths) = (&session.shared, &session.paths);
+    let (shared, paths, plan) = (&session.shared, &session.paths, &work.workspace);
     let missing = |what: &str| WorkError::AgentServer(what.to_owned());
     let kilo = shared.config.kilo.as_deref().ok_or_else(|| missing("there is no `kilo` on PATH"))?;
     let model = shared.config.model.as_ref().ok_or_else(|| missing("HOLDFAST_MODEL_BASE_URL is not set"))?;
     let environment = environment::for_agent(&shared.config, model, paths, plan);
     let kilo_session = &plan.kilo_session_id;
-    let was_there = import::is_imported(paths, kilo_session);
-    if !was_there {
-        steps.begin(Step::KiloSession, "Importing session…").await;
-        import::import_empty(kilo, &environment, paths, kilo_session, redactor).await?;
+    let agent = Importer { kilo, environment: &environment, workspace: &paths.workspace, redactor };
+    let store = store(session, work);
+    let kept = store.as_ref().filter(|_| work.snapshot.as_ref().is_some_and(|snapshot| snapshot.restore));
+    let mut resume = Resume::Resumed;
+    if !import::is_imported(paths, kilo_session) {
+        resume = cold_start::conversation(session, &agent, kilo_session, kept, steps).await?;
     }
-    if bench.server.as_ref().is_some_and(|server| server.serves(&environment, kilo_session)) {
-        return Ok(Resume::Resumed);
+    if !bench.server.as_ref().is_some_and(|server| server.serves(&environment, kilo_session)) {
+        steps.begin(Step::KiloServer, "Starting Kilo…").await;
+        if let Some(old) = bench.server.take() {
+            old.stop().await;
+        }
+        let place = shared.places.clone().try_acquire_owned().map_err(|_| WorkError::TooManyAgents)?;
+        let recipe = Recipe {
+            kilo,
+            environment: &environment,
+            workspace: &paths.workspace,
+            session: kilo_session,
+            model: &model.name,
+            redactor,
+        };
+        let server = bench.server.insert(Server::start(&recipe, &shared.http, place).await?);
+        let known = server.client.knows_session().await.map_err(|error| WorkError::AgentServer(error.to_string()))?;
+        if !known {
+            // Its storage was lost or replaced: an import also reaches a server that runs.
+            resume = cold_start::conversation(session, &agent, kilo_session, kept, steps).await?;
+        }
     }
-    steps.begin(Step::KiloServer, "Starting Kilo…").await;
-    if let Some(old) = bench.server.take() {
-        old.stop().await;
-    }
-    let place = shared.places.clone().try_acquire_owned().map_err(|_| WorkError::TooManyAgents)?;
-    let recipe = Recipe {
-        kilo,
-        environment: &environment,
-        workspace: &paths.workspace,
-        session: kilo_session,
-        model: &model.name,
-        redactor,
-    };
-    let server = bench.server.insert(Server::start(&recipe, &shared.http, place).await?);
-    let known = server.client.knows_session().await.map_err(|error| WorkError::AgentServer(error.to_string()))?;
-    if known {
-        return Ok(if was_there { Resume::Resumed } else { Resume::Fresh });
-    }
-    // Its storage was lost or replaced: an import also reaches a server that runs.
-    import_again(kilo, &environment, session, plan, redactor).await?;
-    Ok(Resume::Fresh)
+    session.keeping.by(Means {
+        kilo: kilo.to_owned(),
+        kilo_session: kilo_session.clone(),
+        redactor: redactor.clone(),
+        git: git.clone(),
+        environment,
+        store,
+    });
+    Ok(resume)
 }
 
-async fn import_again(
-    kilo: &std::path::Path,
-    environment: &Environment,
-    session: &Session,
-    plan: &WorkspacePlan,
-    redactor: &Redactor,
-) -> Result<(), WorkError> {
-    import::forget(&session.paths);
-    import::import_empty(kilo, environment, &session.paths, &plan.kilo_session_id, redactor).await
+fn store(session: &Session, work: &Work) -> Option<Store> {
+    let url = work.snapshot.as_ref()?.url.clone();
+    Some(Store { http: session.shared.http.clone(), url, token: work.report.token.clone() })
 }
 
 /// Hands the turn to the session's loop and waits until the agent took the prompt. The loop bounds this wait.
@@ -189,12 +210,14 @@ async fn start_turn(
     bench: &Bench,
     plan: &WorkspacePlan,
     turn: &TurnPlan,
+    images: Vec<Image>,
     git: &Git,
 ) -> Result<(), WorkError> {
     let Some(server) = &bench.server else { return Err(WorkError::AgentServer("it is not there".to_owned())) };
     let (accepted, answer) = oneshot::channel();
     let start = Start {
         plan: turn.clone(),
+        images,
         client: server.client.clone(),
         gone: server.gone(),
         git: git.clone(),
@@ -206,7 +229,7 @@ async fn start_turn(
 }
 
 /// Tells the steps of one attempt.
-struct Steps<'a> {
+pub struct Steps<'a> {
     session: &'a Session,
     reporter: Reporter,
     attempt: u64,
@@ -214,7 +237,8 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    async fn begin(&mut self, step: Step, message: &str) {
+    /// Tells that a step begins, or what came of it.
+    pub async fn begin(&mut self, step: Step, message: &str) {
         self.tell(step, message.to_owned(), None).await;
     }
 

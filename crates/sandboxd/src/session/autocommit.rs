@@ -73,8 +73,7 @@ impl AutoCommit {
     /// A clean tree may still hold commits that the agent made itself: they go with the container unless they are pushed.
     async fn push_own_commits(&self, branch: &str) -> Result<AutoCommitCompleted, GitError> {
         let folder = &self.paths.workspace;
-        let unpushed = self.git.local(folder, &["rev-list", "--count", "HEAD", "--not", "--remotes=origin"]).await?;
-        if matches!(unpushed.stdout.trim(), "" | "0") {
+        if workspace::unpushed(&self.git, folder).await? == 0 {
             return Ok(skipped("Skipped: nothing to commit".to_owned()));
         }
         let hash = self.git.local(folder, &["rev-parse", "HEAD"]).await?.stdout.trim().to_owned();

@@ -34,6 +34,11 @@ impl Finished {
     pub fn succeeded(&self) -> bool {
         self.code == Some(0)
     }
+
+    /// The first line of its standard output.
+    pub fn first_line(&self) -> String {
+        self.stdout.lines().next().unwrap_or_default().trim().to_owned()
+    }
 }
 
 /// Why a program did not end by itself.
@@ -58,8 +63,13 @@ pub fn quote(tail: &str) -> String {
 }
 
 /// Runs `command` without input.
-pub async fn run(mut command: Command, timeout: Duration) -> Result<Finished, CommandError> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+pub async fn run(command: Command, timeout: Duration) -> Result<Finished, CommandError> {
+    run_into(command, Stdio::piped(), timeout).await
+}
+
+/// Runs `command` without input, and with its standard output into `stdout`.
+pub async fn run_into(mut command: Command, stdout: Stdio, timeout: Duration) -> Result<Finished, CommandError> {
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(CommandError::Start)?;
     let mut group = Group::of(&child);
     let said = Mutex::new(Said::default());

@@ -4,6 +4,8 @@
 //! that the rest still works.
 
 use protocol::sandbox::Secret;
+use sandbox_core::limits::Limits;
+use serde::Deserialize;
 use std::env;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -31,6 +33,8 @@ pub struct Config {
     pub model: Option<Model>,
     /// The author of automatic commits.
     pub author: Author,
+    /// The bounds of the machines.
+    pub limits: Limits,
 }
 
 /// An OpenAI-compatible provider.
@@ -42,6 +46,8 @@ pub struct Model {
     pub api_key: Secret,
     /// The model's name at the provider.
     pub name: String,
+    /// Whether it takes images. To one that does not, the agent says in words that there was one.
+    pub sees_images: bool,
 }
 
 /// Who automatic commits are by.
@@ -53,9 +59,19 @@ pub struct Author {
     pub email: String,
 }
 
+/// `HOLDFAST_LIMITS`: a section for each part of the system; the others are not for this process.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Overrides {
+    sandbox: Limits,
+}
+
 /// Why the environment cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
+    /// Not JSON, or numbers that are none.
+    #[error("HOLDFAST_LIMITS cannot be used: {0}")]
+    Limits(String),
     /// Not an address.
     #[error("HOLDFAST_LISTEN is {0:?}; it must be an address and port such as 0.0.0.0:8080")]
     Listen(String),
@@ -77,11 +93,16 @@ impl Config {
         if token.is_none() && !listen.ip().is_loopback() {
             return Err(ConfigError::OpenToTheNetwork(listen));
         }
+        let production = var("ENVIRONMENT").as_deref() == Some("production");
+        let limits = var("HOLDFAST_LIMITS").filter(|_| !production);
+        let limits = limits.map_or(Ok(Overrides::default()), |text| serde_json::from_str(&text));
+        let limits = limits.map_err(|error| ConfigError::Limits(error.to_string()))?.sandbox;
         let path = var("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
         let model = var("HOLDFAST_MODEL_BASE_URL").map(|base_url| Model {
             base_url,
             api_key: Secret(var("HOLDFAST_MODEL_API_KEY").unwrap_or_default()),
             name: var("HOLDFAST_MODEL").unwrap_or_else(|| "default".to_owned()),
+            sees_images: var("HOLDFAST_MODEL_IMAGES").as_deref() != Some("0"),
         });
         let root = PathBuf::from(var("HOLDFAST_ROOT").unwrap_or_else(|| "/".to_owned()));
         Ok(Self {
@@ -97,11 +118,13 @@ impl Config {
                 name: var("GIT_AUTHOR_NAME").unwrap_or_else(|| "Kilo".to_owned()),
                 email: var("GIT_AUTHOR_EMAIL").unwrap_or_else(|| "agent@holdfast.local".to_owned()),
             },
+            limits,
         })
     }
 }
 
-fn find_program(path: &str, name: &str) -> Option<PathBuf> {
+/// The first executable file `name` in the folders of `path`.
+pub fn find_program(path: &str, name: &str) -> Option<PathBuf> {
     env::split_paths(OsStr::new(path)).map(|folder| folder.join(name)).find(|program| is_executable(program))
 }
 
@@ -132,6 +155,17 @@ mod tests {
     fn a_missing_model_or_agent_is_not_an_error_yet() {
         let config = read(&[("HOLDFAST_SANDBOX_TOKEN", "t"), ("PATH", "/nonexistent")]).unwrap();
         assert_eq!((config.model, config.kilo), (None, None));
+    }
+
+    #[test]
+    fn limits_are_overridden_by_section_and_name_but_not_in_production() {
+        let limits = ("HOLDFAST_LIMITS", r#"{"session":{"hung_ms":1},"sandbox":{"batch_ms":7}}"#);
+        let base = ("HOLDFAST_SANDBOX_TOKEN", "t");
+        assert_eq!(read(&[base, limits]).unwrap().limits, Limits { batch_ms: 7, ..Limits::default() });
+        let production = read(&[base, limits, ("ENVIRONMENT", "production")]).unwrap();
+        assert_eq!(production.limits, Limits::default());
+        let wrong = read(&[base, ("HOLDFAST_LIMITS", r#"{"sandbox":{"batch_ms":"x"}}"#)]);
+        assert!(matches!(wrong, Err(ConfigError::Limits(_))));
     }
 
     #[test]

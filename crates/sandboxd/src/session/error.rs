@@ -2,7 +2,9 @@
 
 use super::git::GitError;
 use super::git::GitUrlError;
+use super::images::ImageError;
 use super::limits;
+use super::snapshot::SnapshotError;
 use protocol::id::ExecutionId;
 use protocol::id::MessageId;
 use protocol::sandbox::Outcome;
@@ -60,6 +62,14 @@ pub enum WorkError {
     /// The plan's URL cannot be cloned.
     #[error(transparent)]
     GitUrl(#[from] GitUrlError),
+    /// The prompt shows what is not there.
+    #[error("Image {file} could not be fetched: {reason}")]
+    Image {
+        /// Its name.
+        file: String,
+        /// What went wrong.
+        reason: ImageError,
+    },
     /// `kilo import` failed.
     #[error("Session import failed ({0})")]
     Import(String),
@@ -88,6 +98,9 @@ pub enum WorkError {
         /// Exit code and last lines, or the timeout.
         reason: String,
     },
+    /// Whether there is a conversation to go on with is not known.
+    #[error("The session's snapshot could not be fetched: {0}")]
+    Snapshot(SnapshotError),
     /// The container is full.
     #[error("This container already runs {} agent servers", limits::MAX_AGENT_SERVERS)]
     TooManyAgents,
@@ -100,7 +113,8 @@ impl WorkError {
     /// The stable code (spec/session.md 8.1).
     pub fn code(&self) -> &'static str {
         match self {
-            WorkError::AgentServer(_) | WorkError::Import(_) => "KILO_SERVER_FAILED",
+            WorkError::AgentServer(_) | WorkError::Import(_) | WorkError::Snapshot(_) => "KILO_SERVER_FAILED",
+            WorkError::Image { .. } => "IMAGE_UNAVAILABLE",
             WorkError::Owned | WorkError::TooManyAgents => "SANDBOX_CONNECT_FAILED",
             WorkError::Busy(_)
             | WorkError::Cancelled(_)
@@ -123,6 +137,8 @@ impl WorkError {
             // Another container can do it.
             WorkError::Cancelled(cancel) => *cancel == Cancel::ShutDown,
             WorkError::Git(error) => error.is_passing(),
+            WorkError::Image { reason, .. } => reason.is_passing(),
+            WorkError::Snapshot(error) => error.is_passing(),
             WorkError::AgentServer(_)
             | WorkError::Busy(_)
             | WorkError::Disk(_)

@@ -5,6 +5,7 @@
 
 use super::kilo::client::Client;
 use super::limits;
+use axum::body::Bytes;
 use futures_util::StreamExt;
 use sandbox_core::limits::Limits;
 use sandbox_core::sse::SseDecoder;
@@ -18,12 +19,14 @@ pub enum Note {
         /// For the log.
         reason: String,
     },
-    /// The texts of some events, in order. The first of them means that the subscription is open.
-    Payloads(Vec<String>),
+    /// Bytes of the stream, cut anywhere. The first event in them means that the subscription is open.
+    Chunk(Bytes),
 }
 
 /// A subscription. Dropping it ends it.
 pub struct Events {
+    /// Makes events of the chunks.
+    pub decoder: SseDecoder,
     notes: mpsc::Receiver<Note>,
     task: JoinHandle<()>,
 }
@@ -38,12 +41,11 @@ impl Events {
     /// Begins to subscribe.
     pub fn subscribe(client: Client, limits: &Limits) -> Self {
         let (tell, notes) = mpsc::channel(limits::NOTES_MAX);
-        let decoder = SseDecoder::new(limits);
         let task = tokio::spawn(async move {
-            let reason = read(client, decoder, &tell).await;
+            let reason = read(client, &tell).await;
             let _ = tell.send(Note::Ended { reason }).await;
         });
-        Self { notes, task }
+        Self { decoder: SseDecoder::new(limits), notes, task }
     }
 
     /// The next note; None after the end. May be cancelled.
@@ -52,22 +54,19 @@ impl Events {
     }
 }
 
-async fn read(client: Client, mut decoder: SseDecoder, tell: &mpsc::Sender<Note>) -> String {
+async fn read(client: Client, tell: &mpsc::Sender<Note>) -> String {
     let mut body = match client.events().await {
         Ok(answer) => answer.bytes_stream(),
         Err(error) => return error.to_string(),
     };
     while let Some(chunk) = body.next().await {
-        let payloads = match chunk {
-            Ok(chunk) => decoder.push(&chunk),
+        let chunk = match chunk {
+            Ok(chunk) => chunk,
             Err(error) => return error.without_url().to_string(),
         };
-        if !payloads.is_empty() && tell.send(Note::Payloads(payloads)).await.is_err() {
+        if tell.send(Note::Chunk(chunk)).await.is_err() {
             return "nobody listens".to_owned();
         }
-    }
-    if let Some(last) = decoder.finish() {
-        let _ = tell.send(Note::Payloads(vec![last])).await;
     }
     "the stream ended".to_owned()
 }

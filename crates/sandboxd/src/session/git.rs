@@ -22,6 +22,7 @@ use tokio::process::Command;
 /// The user that hosts expect beside a token.
 const TOKEN_USER: &str = "x-access-token";
 const TOKEN_VARIABLE: &str = "HOLDFAST_GIT_TOKEN";
+const WITHOUT_HOOKS: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
 
 /// Where to clone from: https, or this machine where that is allowed. Holds no credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,10 +171,22 @@ impl Git {
         self.run(self.command(folder), arguments, limits::GIT_LOCAL_TIMEOUT).await
     }
 
+    /// Runs a command that works on the disk alone, in `folder`, without hooks; with another index than the repository's own if one is given.
+    pub async fn plumbing(
+        &self,
+        folder: &Path,
+        index: Option<&Path>,
+        arguments: &[&str],
+    ) -> Result<Finished, GitError> {
+        let mut command = self.command(folder);
+        command.args(WITHOUT_HOOKS).envs(index.map(|index| ("GIT_INDEX_FILE", index)));
+        self.run(command, arguments, limits::GIT_LOCAL_TIMEOUT).await
+    }
+
     /// Runs a command that talks to the remote, in `folder`, with the token and without hooks.
     pub async fn remote(&self, folder: &Path, arguments: &[&str], timeout: Duration) -> Result<Finished, GitError> {
         let mut command = self.command(folder);
-        command.args(["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "credential.helper="]);
+        command.args(WITHOUT_HOOKS).args(["-c", "credential.helper="]);
         if let (Some(token), Some(origin)) = (&self.token, self.url.origin()) {
             let helper = format!(
                 "credential.{origin}.helper=!f() {{ test \"$1\" = get && \

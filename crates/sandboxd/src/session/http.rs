@@ -1,8 +1,9 @@
-//! The HTTP API (protocol/src/sandbox.rs): routes, bearer, errors. What a call does is elsewhere.
+//! The HTTP API (protocol/src/sandbox/): routes, bearer, errors. What a call does is elsewhere.
 
 use super::limits;
 use super::sessions::Refusal;
 use super::sessions::Sessions;
+use super::verdict;
 use crate::bearer;
 use axum::Json;
 use axum::Router;
@@ -25,6 +26,7 @@ use protocol::sandbox::Health;
 use protocol::sandbox::JobStatus;
 use protocol::sandbox::Progress;
 use protocol::sandbox::Secret;
+use protocol::sandbox::Stop;
 use protocol::sandbox::Work;
 use serde_json::Value;
 use serde_json::json;
@@ -47,6 +49,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/sessions/{session}/job/status", get(status))
         .route("/sessions/{session}/job/abort", post(abort))
         .route("/sessions/{session}/stop", post(stop))
+        .merge(verdict::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX))
@@ -59,14 +62,20 @@ pub fn router(api: Arc<Api>) -> Router {
 }
 
 /// An error as it is answered.
-struct Failure {
+pub struct Failure {
     status: StatusCode,
     code: &'static str,
     message: String,
 }
 
 impl Failure {
-    fn invalid(message: impl ToString) -> Self {
+    /// With a stable code.
+    pub fn new(status: StatusCode, code: &'static str, message: &str) -> Self {
+        Self { status, code, message: message.to_owned() }
+    }
+
+    /// What was sent cannot be used.
+    pub fn invalid(message: impl ToString) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: "INVALID_REQUEST", message: message.to_string() }
     }
 }
@@ -166,14 +175,23 @@ async fn abort(State(api): State<Arc<Api>>, Path(session): Path<String>) -> Resu
     Ok(Json(json!({ "status": "aborted" })))
 }
 
-async fn stop(State(api): State<Arc<Api>>, Path(session): Path<String>) -> Result<Json<Value>, Failure> {
-    if let Some(session) = api.sessions.get(&parse_id(&session)?) {
-        session.stop().await;
+async fn stop(State(api): State<Arc<Api>>, Path(session): Path<String>, body: Bytes) -> Result<Json<Value>, Failure> {
+    let session = parse_id(&session)?;
+    let how =
+        if body.is_empty() { Stop::default() } else { serde_json::from_slice(&body).map_err(Failure::invalid)? };
+    match how {
+        Stop { forget: true } => api.sessions.forget(&session).await,
+        Stop { forget: false } => {
+            if let Some(session) = api.sessions.get(&session) {
+                session.stop().await;
+            }
+        }
     }
     Ok(Json(json!({ "status": "stopped" })))
 }
 
-fn parse_id(text: &str) -> Result<SessionId, Failure> {
+/// The session that a path names.
+pub fn parse_id(text: &str) -> Result<SessionId, Failure> {
     SessionId::parse(text).map_err(Failure::invalid)
 }
 

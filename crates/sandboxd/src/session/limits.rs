@@ -33,8 +33,28 @@ pub const OUTPUT_TAIL_LINES: usize = 12;
 /// After a command ended, how long its output may still be held open by what it left running.
 pub const OUTPUT_GRACE: Duration = Duration::from_millis(250);
 
-/// `kilo import`; the first one in a home also creates the database: 5 s on a busy machine.
-pub const IMPORT_TIMEOUT: Duration = Duration::from_secs(60);
+/// `kilo import` (spec/session.md 8.8); the first one in a home also creates the database: 5 s on a busy machine.
+pub const IMPORT_TIMEOUT: Duration = Duration::from_secs(120);
+/// `sandboxd restore`: fetching an export (spec/session.md 8.8).
+pub const RESTORE_DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// An uncompressed export: ten times what an agent's context holds, tool outputs included.
+pub const EXPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// `kilo export`: 4 s on a busy machine.
+pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Exports at once in one container: each is a process of the agent's program, 0.5 GB.
+pub const EXPORTS_AT_ONCE: usize = 2;
+/// Moving a snapshot to or from its store.
+pub const SNAPSHOT_TRANSFER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Fetches of a snapshot before a cold start is given up, for a passing reason.
+pub const SNAPSHOT_FETCH_TRIES: u32 = 3;
+/// The pause between two of them.
+pub const SNAPSHOT_FETCH_PAUSE: Duration = Duration::from_secs(1);
+/// Fetching one image of a prompt, 5 MiB at most.
+pub const IMAGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Fetches of an image before the start is given up, for a passing reason.
+pub const IMAGE_FETCH_TRIES: u32 = 3;
+/// The pause between two of them.
+pub const IMAGE_FETCH_PAUSE: Duration = Duration::from_secs(1);
 /// From the start of `kilo serve` to its listening line: 4 s on a busy machine.
 pub const AGENT_START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Starts of `kilo serve` for one attempt: the chosen port may be taken in between.
@@ -64,6 +84,9 @@ pub const COMMIT_SUBJECT_CHARS: usize = 72;
 pub const INGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// On SIGTERM, how long the last events may wait for their acknowledgement: inside the platform's time before SIGKILL.
 pub const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// On SIGTERM, the whole of it, with snapshots and work in progress: then the process ends by itself, with exit code 1
+/// (spec/session.md 8.3). Inside the 30 s that a container has (crates/object-core, `stop_ms`).
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long new work waits for an execution that is about to end: more than an aborted agent needs to come to rest.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop or an abort waits for the turn to end before it goes on without it.
@@ -76,5 +99,18 @@ pub const NOTES_MAX: usize = 64;
 pub const RESUBSCRIBE_PAUSE_MS: i64 = 250;
 /// Asking the agent server what its sessions are doing; no answer is fine too.
 pub const AGENT_STATUS_TIMEOUT: Duration = Duration::from_secs(5);
+/// The newest messages that are asked for after a gap in the agent's events. One step of a turn is one message.
+pub const AGENT_MESSAGES_MAX: u32 = 100;
+/// The sub-agents of one turn that are asked about after a gap.
+pub const AGENT_CHILDREN_MAX: usize = 8;
 /// Condensing a conversation: one call of the model.
 pub const CONDENSE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Between two uploads of an execution's logs.
+pub const LOGS_INTERVAL: Duration = Duration::from_secs(30);
+/// One upload.
+pub const LOGS_TIMEOUT: Duration = Duration::from_secs(15);
+/// The agent server's log files that are uploaded, the newest of them: one for each of its starts, and one of its own.
+pub const LOG_FILES_MAX: usize = 4;
+/// What is uploaded of one file, from its end. All of them are below `LOGS_BYTES_MAX`.
+pub const LOG_FILE_BYTES_MAX: u64 = 256 * 1024;

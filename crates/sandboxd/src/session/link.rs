@@ -10,6 +10,7 @@ use super::socket::Note;
 use super::socket::Outgoing;
 use super::socket::Socket;
 use super::socket::What;
+use super::spool_file;
 use super::spool_file::SpoolFile;
 use crate::clock::now_ms;
 use crate::log;
@@ -22,6 +23,7 @@ use sandbox_core::ingest::Ingest;
 use sandbox_core::ingest::Input;
 use sandbox_core::ingest::Output;
 use sandbox_core::limits::Limits;
+use sandbox_core::spool::SpoolWrite;
 use serde::Deserialize;
 use serde::Serialize;
 use serde_json::json;
@@ -72,8 +74,8 @@ impl Address {
             log::warn("session", "undelivered", json!({ "executionId": execution, "reason": why.reason() }));
             return;
         }
-        for path in [paths.address(execution), paths.spool(execution)] {
-            if let Err(error) = fs::remove_file(&path)
+        for removed in [fs::remove_file(paths.address(execution)), spool_file::remove(&paths.spool(execution))] {
+            if let Err(error) = removed
                 && error.kind() != io::ErrorKind::NotFound
             {
                 log::warn("session", "cleanup_failed", json!({ "executionId": execution, "error": error.to_string() }));
@@ -216,7 +218,13 @@ impl Link {
                     json!({ "executionId": self.address.execution_id, "attempt": attempt }),
                 ),
                 Output::Send { connection, frame } => self.to_socket(connection, Outgoing::Text(frame)),
-                Output::Spool(write) => self.spool.write(write),
+                Output::Spool(write) => {
+                    let is_awaited = matches!(write, SpoolWrite::Append { .. } | SpoolWrite::Rewrite { .. });
+                    let done = self.spool.write(write);
+                    if is_awaited {
+                        outputs.extend(self.ingest.receive(now_ms(), Input::Spooled { done }));
+                    }
+                }
             }
         }
         news

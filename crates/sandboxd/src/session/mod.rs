@@ -7,19 +7,26 @@
 //! | --- | --- |
 //! | [`config`], [`limits`], [`paths`] | what is fixed at the start |
 //! | [`http`] | the API |
+//! | [`verdict`] | a person's answers to what the agent asks |
 //! | [`sessions`], [`state`] | which sessions there are, and what each is doing |
-//! | [`attempt`] | one piece of work, step by step; [`report`] tells the object |
+//! | [`attempt`], [`cold_start`] | one piece of work, step by step; [`report`] tells the object |
+//! | [`images`] | what the user shows with the prompt |
 //! | [`workspace`], [`git`] | clone, branch, setup commands |
 //! | [`kilo`] | the agent server |
 //! | [`driver`] | the loop around the machines of sandbox-core |
 //! | [`events`] | from the agent server: its event stream |
 //! | [`link`], [`socket`], [`spool_file`] | to the object: the ingest connection |
+//! | [`logs`] | what the agent server and sandboxd said of an execution |
 //! | [`autocommit`] | what happens to the files at the end of a turn |
+//! | [`keep`], [`snapshot`], [`wip`] | what outlives the container: the conversation, and work in progress |
 //! | [`recovery`] | what a killed process left |
+//! | [`restore`] | `sandboxd restore`: an exported session back into the agent's storage |
+//! | [`transfer`] | files over HTTP |
 //! | [`command`], [`reap`], [`redact`], [`error`] | running programs, ending them, quoting them |
 
 mod attempt;
 mod autocommit;
+mod cold_start;
 mod command;
 mod config;
 mod driver;
@@ -27,19 +34,27 @@ mod error;
 mod events;
 mod git;
 mod http;
+mod images;
+mod keep;
 mod kilo;
 mod limits;
 mod link;
+mod logs;
 mod paths;
 mod prompted;
 mod reap;
 mod recovery;
 mod redact;
 mod report;
+pub mod restore;
 mod sessions;
+mod snapshot;
 mod socket;
 mod spool_file;
 mod state;
+mod transfer;
+mod verdict;
+mod wip;
 mod workspace;
 
 use crate::log;
@@ -81,6 +96,9 @@ pub enum SessionRoleError {
     /// No handler for signals.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
+    /// A session was not at its end when the time was.
+    #[error("not everything was put away within {} s", limits::SHUTDOWN_TIMEOUT.as_secs())]
+    Unfinished,
 }
 
 /// Serves until the process is told to end.
@@ -94,7 +112,8 @@ pub async fn run() -> Result<(), SessionRoleError> {
     let address = listener.local_addr().unwrap_or(address);
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let places = Arc::new(Semaphore::new(limits::MAX_AGENT_SERVERS));
-    let sessions = Sessions::new(Arc::new(Shared { config, http, places }));
+    let exports = Semaphore::new(limits::EXPORTS_AT_ONCE);
+    let sessions = Sessions::new(Arc::new(Shared { config, http, places, exports }));
     let api = Arc::new(Api { sessions, token, instance: uuid::Uuid::new_v4().to_string() });
     api.sessions.recover();
     log::info("session", "listening", json!({ "address": address.to_string(), "instance": api.instance }));
@@ -106,6 +125,5 @@ pub async fn run() -> Result<(), SessionRoleError> {
         _ = interrupt.recv() => "SIGINT",
     };
     log::info("session", "shutting_down", json!({ "signal": signal }));
-    api.sessions.shut_down(signal).await;
-    Ok(())
+    if api.sessions.shut_down(signal).await { Ok(()) } else { Err(SessionRoleError::Unfinished) }
 }

@@ -46,6 +46,11 @@ impl SessionPaths {
         Ok(())
     }
 
+    /// Where the agent server writes its logs.
+    pub fn agent_logs(&self) -> PathBuf {
+        self.home.join(".local/share/kilo/log")
+    }
+
     /// Held locked by the one process that owns the session.
     pub fn lock(&self) -> PathBuf {
         self.own.join("lock")
@@ -59,6 +64,26 @@ impl SessionPaths {
     /// Present once the agent's storage holds the session.
     pub fn imported(&self) -> PathBuf {
         self.own.join("imported")
+    }
+
+    /// The agent session's export, while it is being written or read.
+    pub fn export(&self) -> PathBuf {
+        self.own.join("export.json")
+    }
+
+    /// The same, compressed.
+    pub fn snapshot(&self) -> PathBuf {
+        self.own.join("snapshot.json.gz")
+    }
+
+    /// The index that work in progress is gathered in: the agent's own stays as it is.
+    pub fn wip_index(&self) -> PathBuf {
+        self.own.join("wip-index")
+    }
+
+    /// Present while the remote holds this session's work in progress.
+    pub fn wip_pushed(&self) -> PathBuf {
+        self.own.join("wip-pushed")
     }
 
     /// What is kept of one execution until its last event is acknowledged.

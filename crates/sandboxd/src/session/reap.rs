@@ -2,7 +2,8 @@
 //!
 //! The agent's tools run in sessions and process groups of their own (spec/kilo.md 7), so a process group does not hold
 //! them. Everything that sandboxd starts for a session carries a mark in its environment, which children inherit;
-//! killed are all that carry it, and all their descendants.
+//! killed are all that carry it, and all their descendants. An agent server has a mark of its own besides, so that its tools
+//! end with it while the session goes on.
 
 use crate::processes;
 use crate::processes::Process;
@@ -15,13 +16,24 @@ use std::time::Duration;
 /// The variable whose value is the session's id.
 pub const MARK: &str = "HOLDFAST_SESSION";
 
+/// The variable whose value names one agent server.
+pub const AGENT_MARK: &str = "HOLDFAST_AGENT";
+
 /// What is killed may have forked in the same moment: look again, but not for ever.
 const ROUNDS_MAX: u32 = 20;
 const ROUND_PAUSE: Duration = Duration::from_millis(25);
 
 /// Kills every process of `session`. True if none is left.
 pub async fn kill_all(session: &SessionId) -> bool {
-    let mark = format!("{MARK}={session}");
+    kill(format!("{MARK}={session}")).await
+}
+
+/// Kills an agent server and every process that it started. True if none is left.
+pub async fn kill_agent(agent: &str) -> bool {
+    kill(format!("{AGENT_MARK}={agent}")).await
+}
+
+async fn kill(mark: String) -> bool {
     tokio::task::spawn_blocking(move || kill_marked(&mark)).await.unwrap_or(false)
 }
 

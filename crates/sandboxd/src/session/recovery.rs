@@ -13,7 +13,6 @@ use crate::log;
 use protocol::id::SessionId;
 use sandbox_core::event::Event;
 use sandbox_core::ingest::Input;
-use sandbox_core::limits::Limits;
 use serde_json::json;
 use std::fs;
 use std::path::Path;
@@ -45,7 +44,7 @@ pub async fn recover(session: Arc<Session>) {
         let execution = address.execution_id.clone();
         log::info("session", "recovering", json!({ "sessionId": session.id, "executionId": execution }));
         let over = address.over;
-        let mut link = Link::new(&Limits::default(), address, session.paths.spool(&execution));
+        let mut link = Link::new(&session.shared.config.limits, address, session.paths.spool(&execution));
         let mut news = link.receive(Input::Open);
         if !over {
             news.extend(link.receive(Input::Event(Event::fatal(RESTARTED, None))));

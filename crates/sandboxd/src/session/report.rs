@@ -74,8 +74,13 @@ async fn post(http: &reqwest::Client, to: &ReportTo, session: &SessionId, progre
 
 /// No repetition would change the answer.
 fn is_final(status: StatusCode) -> bool {
+    status.is_client_error() && !is_passing(status)
+}
+
+/// Whether the same call could be answered better later.
+pub fn is_passing(status: StatusCode) -> bool {
     let passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
-    status.is_client_error() && !passing.contains(&status)
+    status.is_server_error() || passing.contains(&status)
 }
 
 fn next_pause(pause: Duration) -> Duration {

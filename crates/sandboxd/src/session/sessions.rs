@@ -80,18 +80,27 @@ impl Sessions {
         self.known().get(id).cloned()
     }
 
+    /// Ends a session for good: nothing of it is left here.
+    pub async fn forget(&self, id: &SessionId) {
+        // One that only a former process on this disk has worked on, too.
+        let Some(session) = self.get_or_add(id) else { return };
+        session.forget().await;
+        self.known().remove(id);
+    }
+
     /// Whether SIGTERM was seen.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Ends all of them, at once. Nothing new is taken on from here.
-    pub async fn shut_down(&self, signal: &'static str) {
+    /// Ends all of them, at once. Nothing new is taken on from here. False if they did not all end in time.
+    pub async fn shut_down(&self, signal: &'static str) -> bool {
         self.draining.store(true, Ordering::Relaxed);
         let sessions: Vec<Arc<Session>> = self.known().values().cloned().collect();
         let mut ending: JoinSet<()> =
             sessions.into_iter().map(|session| async move { session.shut_down(signal).await }).collect();
-        while ending.join_next().await.is_some() {}
+        let all = async { while ending.join_next().await.is_some() {} };
+        tokio::time::timeout(limits::SHUTDOWN_TIMEOUT, all).await.is_ok()
     }
 
     fn get_or_add(&self, id: &SessionId) -> Option<Arc<Session>> {

@@ -10,6 +10,8 @@ use super::driver::Activity;
 use super::driver::Command;
 use super::error::Cancel;
 use super::error::WorkError;
+use super::keep;
+use super::keep::Keeping;
 use super::kilo::server::Server;
 use super::limits;
 use super::paths::SessionPaths;
@@ -40,6 +42,8 @@ pub struct Shared {
     pub http: reqwest::Client,
     /// One permit for each agent server that may run.
     pub places: Arc<Semaphore>,
+    /// One permit for each export that may run.
+    pub exports: Semaphore,
 }
 
 /// A session.
@@ -52,6 +56,8 @@ pub struct Session {
     pub shared: Arc<Shared>,
     /// What acts on the disk and on the agent server.
     pub bench: tokio::sync::Mutex<Bench>,
+    /// What is kept of it elsewhere.
+    pub keeping: Keeping,
     state: Mutex<State>,
     commands: mpsc::Sender<Command>,
     activity: watch::Receiver<Activity>,
@@ -98,8 +104,17 @@ impl Session {
     /// A session whose loop runs.
     pub fn new(id: SessionId, shared: Arc<Shared>) -> Self {
         let paths = SessionPaths::new(&shared.config.root, &id);
-        let (commands, activity) = driver::start(id.clone(), paths.clone());
-        Self { id, paths, shared, bench: tokio::sync::Mutex::default(), state: Mutex::default(), commands, activity }
+        let (commands, activity) = driver::start(id.clone(), paths.clone(), shared.config.limits.clone());
+        Self {
+            id,
+            paths,
+            shared,
+            bench: tokio::sync::Mutex::default(),
+            keeping: Keeping::default(),
+            state: Mutex::default(),
+            commands,
+            activity,
+        }
     }
 
     /// Registers an attempt. A newer one makes an older one give up.
@@ -158,6 +173,13 @@ impl Session {
         self.running().map_or(Ok(()), Err)
     }
 
+    /// Waits until `execution` is not running any more.
+    pub async fn wait_for_end_of(&self, execution: &ExecutionId) {
+        let mut activity = self.activity.clone();
+        // The loop ends with the session only.
+        let _ = activity.wait_for(|activity| activity.active.as_ref() != Some(execution)).await;
+    }
+
     /// Asks the loop for something.
     pub async fn command(&self, command: Command) {
         // The loop ends with the session only.
@@ -170,20 +192,42 @@ impl Session {
         self.command(Command::Abort).await;
     }
 
-    /// Ends whatever the session does, and its agent server. Keeps its disk.
+    /// Ends whatever the session does, and its agent server. Keeps its disk, and the conversation elsewhere as well.
     pub async fn stop(&self) {
         self.cancel_attempt(|_| true, Cancel::Stopped);
         self.command(Command::Abort).await;
         self.wait_until_idle(limits::TURN_END_TIMEOUT).await;
-        self.bench.lock().await.clear(self).await;
+        let mut bench = self.bench.lock().await;
+        bench.clear(self).await;
+        keep::conversation(self).await;
     }
 
-    /// The same for a container that is about to end, with its reason told.
+    /// The same for a session that is gone for good: nothing of it is kept, here or elsewhere.
+    pub async fn forget(&self) {
+        let means = self.keeping.give_up();
+        self.stop().await;
+        if let Some(means) = means {
+            keep::forget(self, &means).await;
+        }
+        let folders = [self.paths.workspace.clone(), self.paths.cloning.clone(), self.paths.home.clone()];
+        for folder in folders {
+            if let Err(error) = tokio::fs::remove_dir_all(&folder).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                let fields = serde_json::json!({ "sessionId": self.id, "error": error.to_string() });
+                crate::log::warn("session", "not_cleared", fields);
+            }
+        }
+    }
+
+    /// The same for a container that is about to end, with its reason told. What is only on its disk is kept elsewhere.
     pub async fn shut_down(&self, signal: &'static str) {
         self.cancel_attempt(|_| true, Cancel::ShutDown);
         self.command(Command::Shutdown { signal }).await;
         self.wait_until_idle(limits::SHUTDOWN_FLUSH_TIMEOUT).await;
-        self.bench.lock().await.clear(self).await;
+        let mut bench = self.bench.lock().await;
+        bench.clear(self).await;
+        keep::everything(self).await;
     }
 
     fn cancel_attempt(&self, which: impl Fn(&Attempt) -> bool, reason: Cancel) {

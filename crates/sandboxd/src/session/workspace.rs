@@ -7,6 +7,7 @@ use super::command;
 use super::config::Author;
 use super::error::WorkError;
 use super::git::Git;
+use super::git::GitError;
 use super::limits;
 use super::paths;
 use super::paths::SessionPaths;
@@ -19,16 +20,15 @@ use serde_json::json;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 use tokio::process::Command;
 
 const MB: u64 = 1024 * 1024;
 
 /// Refuses work on a full disk, after clearing what killed clones left.
-pub fn check_disk(root: &Path) -> Result<(), WorkError> {
+pub async fn check_disk(root: &Path) -> Result<(), WorkError> {
     let mut free_mb = free_mb(root).map_err(|error| WorkError::Disk(error.to_string()))?;
     if free_mb < limits::DISK_LOW_MB {
-        let cleared = clear_unfinished_clones(root);
+        let cleared = blocking(root, |root| Ok(clear_unfinished_clones(root))).await?;
         free_mb = self::free_mb(root).map_err(|error| WorkError::Disk(error.to_string()))?;
         log::warn("session", "disk_low", json!({ "freeMb": free_mb, "clonesCleared": cleared }));
     }
@@ -64,9 +64,9 @@ pub fn is_cloned(paths: &SessionPaths) -> bool {
 
 /// Clones the repository beside its place.
 pub async fn clone(git: &Git, paths: &SessionPaths, shallow: bool) -> Result<(), WorkError> {
-    remove(&paths.cloning)?;
+    remove(&paths.cloning).await?;
     // A workspace without a repository is what something else left; nothing of ours lives there.
-    remove(&paths.workspace)?;
+    remove(&paths.workspace).await?;
     let target = paths.cloning.to_string_lossy();
     let mut arguments = vec!["clone", "--quiet"];
     if shallow {
@@ -77,7 +77,7 @@ pub async fn clone(git: &Git, paths: &SessionPaths, shallow: bool) -> Result<(),
     Ok(())
 }
 
-/// Checks the branch out and puts the finished workspace into its place.
+/// Checks the branch out, beside the workspace's place.
 pub async fn set_branch(
     git: &Git,
     paths: &SessionPaths,
@@ -88,11 +88,22 @@ pub async fn set_branch(
     // For the agent's own commits.
     git.local(folder, &["config", "user.name", &author.name]).await?;
     git.local(folder, &["config", "user.email", &author.email]).await?;
-    match &plan.upstream_branch {
-        Some(branch) => check_out_upstream(git, folder, branch, plan.shallow).await?,
-        None => check_out_own(git, folder, &plan.session_id, plan.shallow).await?,
+    // Where the session was last, if that is known and still there.
+    let last = plan.last_branch.as_ref().map(BranchName::as_str).filter(|branch| !is_pull_request(branch));
+    if let Some(last) = last
+        && is_on_remote(git, folder, &format!("refs/heads/{last}")).await?
+    {
+        return check_out_remote(git, folder, last, plan.shallow).await;
     }
-    tokio::fs::rename(folder, &paths.workspace).await.map_err(WorkError::Workspace)
+    match &plan.upstream_branch {
+        Some(branch) => check_out_upstream(git, folder, branch, plan.shallow).await,
+        None => check_out_own(git, folder, &plan.session_id, plan.shallow).await,
+    }
+}
+
+/// Puts the finished workspace into its place.
+pub async fn put_in_place(paths: &SessionPaths) -> Result<(), WorkError> {
+    tokio::fs::rename(&paths.cloning, &paths.workspace).await.map_err(WorkError::Workspace)
 }
 
 async fn check_out_upstream(git: &Git, folder: &Path, branch: &BranchName, shallow: bool) -> Result<(), WorkError> {
@@ -101,11 +112,13 @@ async fn check_out_upstream(git: &Git, folder: &Path, branch: &BranchName, shall
         // By its full name: as a short one git would look for the remote's ref first.
         let own = format!("refs/heads/{branch}");
         git.local(folder, &["update-ref", &own, "FETCH_HEAD"]).await?;
+        // Its commits are the remote's, though no branch there has them.
+        git.local(folder, &["update-ref", &format!("refs/remotes/origin/{branch}"), "FETCH_HEAD"]).await?;
         git.local(folder, &["symbolic-ref", "HEAD", &own]).await?;
         git.local(folder, &["reset", "--quiet", "--hard"]).await?;
         return Ok(());
     }
-    if !is_on_remote(git, folder, branch.as_str()).await? {
+    if !is_on_remote(git, folder, &format!("refs/heads/{branch}")).await? {
         return Err(WorkError::NoSuchBranch(branch.to_string()));
     }
     check_out_remote(git, folder, branch.as_str(), shallow).await
@@ -113,7 +126,7 @@ async fn check_out_upstream(git: &Git, folder: &Path, branch: &BranchName, shall
 
 async fn check_out_own(git: &Git, folder: &Path, session: &SessionId, shallow: bool) -> Result<(), WorkError> {
     let branch = format!("session/{session}");
-    if is_on_remote(git, folder, &branch).await? {
+    if is_on_remote(git, folder, &format!("refs/heads/{branch}")).await? {
         return check_out_remote(git, folder, &branch, shallow).await;
     }
     git.local(folder, &["checkout", "--quiet", "-b", &branch]).await?;
@@ -141,15 +154,22 @@ async fn fetch(git: &Git, folder: &Path, refspec: &str, shallow: bool) -> Result
     Ok(())
 }
 
-async fn is_on_remote(git: &Git, folder: &Path, branch: &str) -> Result<bool, WorkError> {
+/// Whether the remote has this ref, named in full.
+pub async fn is_on_remote(git: &Git, folder: &Path, name: &str) -> Result<bool, GitError> {
     const NONE_MATCHED: i32 = 2;
-    let full = format!("refs/heads/{branch}");
-    let arguments = ["ls-remote", "--exit-code", "origin", &full];
+    let arguments = ["ls-remote", "--exit-code", "origin", name];
     match git.remote(folder, &arguments, limits::GIT_REMOTE_TIMEOUT).await {
         Ok(_) => Ok(true),
         Err(error) if error.code() == Some(NONE_MATCHED) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(error),
     }
+}
+
+/// How many commits of the current branch the remote does not have on a branch of its own. Work in progress that was saved there is not on one.
+pub async fn unpushed(git: &Git, folder: &Path) -> Result<u64, GitError> {
+    let arguments = ["rev-list", "--count", "HEAD", "--not", "--exclude=origin/holdfast/wip/*", "--remotes=origin"];
+    let counted = git.plumbing(folder, None, &arguments).await?;
+    Ok(counted.stdout.trim().parse().unwrap_or(0))
 }
 
 /// `refs/pull/<number>/head`: can be fetched, never pushed.
@@ -162,7 +182,12 @@ pub fn is_pull_request(branch: &str) -> bool {
 
 /// The branch that is checked out. None on a detached HEAD.
 pub async fn current_branch(git: &Git, paths: &SessionPaths) -> Option<String> {
-    let head = git.local(&paths.workspace, &["symbolic-ref", "--quiet", "HEAD"]).await.ok()?;
+    branch_of(git, &paths.workspace).await
+}
+
+/// The same for a checkout that is not in its place yet.
+pub async fn branch_of(git: &Git, folder: &Path) -> Option<String> {
+    let head = git.local(folder, &["symbolic-ref", "--quiet", "HEAD"]).await.ok()?;
     head.stdout.trim().strip_prefix("refs/heads/").map(str::to_owned)
 }
 
@@ -171,14 +196,16 @@ pub fn needs_setup(paths: &SessionPaths, plan: &WorkspacePlan) -> bool {
     !plan.setup_commands.is_empty() && !paths.setup_done().exists()
 }
 
-/// Runs the setup commands in order; the first that fails ends it. Once all succeeded, they never run again in this workspace.
+/// Runs the setup commands in order; the first that fails ends it, unless it is lenient: then the others run, and what failed is returned. When this
+/// has succeeded, they never run again in this workspace.
 pub async fn set_up(
     environment: &[(String, String)],
     paths: &SessionPaths,
     plan: &WorkspacePlan,
     redactor: &Redactor,
-    timeout: Duration,
-) -> Result<(), WorkError> {
+    lenient: bool,
+) -> Result<Vec<WorkError>, WorkError> {
+    let mut failures = Vec::new();
     for (index, line) in plan.setup_commands.iter().enumerate() {
         let mut command = Command::new("bash");
         command.args(["-lc", line]).env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
@@ -188,23 +215,39 @@ pub async fn set_up(
             command: redactor.clean(line),
             reason: redactor.clean(&reason),
         };
-        match command::run(command, timeout).await {
-            Ok(finished) if finished.succeeded() => {}
+        let failure = match command::run(command, limits::SETUP_COMMAND_TIMEOUT).await {
+            Ok(finished) if finished.succeeded() => continue,
             Ok(finished) => {
                 let code = finished.code.unwrap_or(-1);
-                return Err(failed(format!("failed with exit code {code}{}", command::quote(&finished.tail))));
+                failed(format!("failed with exit code {code}{}", command::quote(&finished.tail)))
             }
-            Err(error) => return Err(failed(error.to_string())),
+            Err(error) => failed(error.to_string()),
+        };
+        if !lenient {
+            return Err(failure);
         }
+        failures.push(failure);
     }
-    fs::write(paths.setup_done(), "").map_err(WorkError::Workspace)
+    fs::write(paths.setup_done(), "").map_err(WorkError::Workspace)?;
+    Ok(failures)
 }
 
-fn remove(folder: &Path) -> Result<(), WorkError> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkError::Workspace(error)),
+async fn remove(folder: &Path) -> Result<(), WorkError> {
+    blocking(folder, |folder| match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
+    })
+    .await
+}
+
+/// Does what can take long beside the event loop, which other sessions' events pass through.
+async fn blocking<T: Send + 'static>(
+    folder: &Path,
+    work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> Result<T, WorkError> {
+    let folder = folder.to_owned();
+    let done = tokio::task::spawn_blocking(move || work(&folder)).await;
+    done.unwrap_or_else(|error| Err(error.into())).map_err(WorkError::Workspace)
 }
 
 #[cfg(test)]
@@ -226,7 +269,7 @@ mod tests {
         for name in ["a.cloning", "b.cloning", "c"] {
             fs::create_dir_all(workspaces.join(name)).unwrap();
         }
-        let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
         for name in ["a.cloning", "c"] {
             fs::File::open(workspaces.join(name)).unwrap().set_modified(long_ago).unwrap();
         }

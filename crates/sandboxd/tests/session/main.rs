@@ -3,7 +3,10 @@
 #![allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used)]
 #![allow(clippy::result_large_err)] // The WebSocket library's type.
 
+mod cold_start;
+mod images;
 mod stage;
+mod verdicts;
 mod worker;
 
 use nix::sys::signal::Signal;

@@ -133,6 +133,19 @@ impl Stage {
         nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
     }
 
+    /// The container is lost, with its disk; `sandboxd session` starts on an empty one.
+    pub async fn lose_container(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait_for_sandboxd().await;
+        self.replace_container();
+    }
+
+    /// The container has ended by itself; `sandboxd session` starts on an empty disk.
+    pub fn replace_container(&mut self) {
+        fs::remove_dir_all(self.root()).unwrap();
+        self.start_sandboxd();
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub async fn wait_for_sandboxd(&mut self) -> Option<i32> {
         let mut child = self.sandboxd.take().unwrap();
@@ -196,6 +209,30 @@ impl Stage {
     /// The token of the API.
     pub fn token(&self) -> &'static str {
         TOKEN
+    }
+
+    /// What the user has said in the conversation that the agent has in mind, in order.
+    pub fn conversation(&self) -> Vec<String> {
+        let home = self.root().join("home").join(&self.session);
+        let output = self.folder.path().join("conversation.json");
+        // Into a file: the agent's program does not wait for a slow reader.
+        let ended = Command::new(self.kilo.as_ref().unwrap())
+            .args(["export", &self.kilo_session])
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("HOME", home)
+            .env("KILO_DISABLE_MODELS_FETCH", "1")
+            .env("KILO_TELEMETRY_LEVEL", "off")
+            .current_dir(self.workspace())
+            .stdout(fs::File::create(&output).unwrap())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(ended.success());
+        let export: Value = serde_json::from_slice(&fs::read(&output).unwrap()).unwrap();
+        let messages = export["messages"].as_array().unwrap();
+        let of_user = messages.iter().filter(|message| message["info"]["role"] == "user");
+        of_user.map(|message| message["parts"][0]["text"].as_str().unwrap().to_owned()).collect()
     }
 
     /// The processes that carry the session's mark, by their command lines.

@@ -2,9 +2,12 @@
 
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
+use axum::extract::DefaultBodyLimit;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::StatusCode;
+use axum::routing::get;
 use axum::routing::post;
 use futures_util::SinkExt;
 use futures_util::StreamExt;
@@ -41,8 +44,19 @@ pub fn execution_of(attempt: u64) -> String {
 pub struct Worker {
     progress_url: String,
     ingest_url: String,
+    snapshot_url: String,
     posts: Arc<Mutex<Posts>>,
+    snapshots: Arc<Mutex<Snapshots>>,
     logs: Arc<Mutex<Logs>>,
+}
+
+/// What is kept of the conversation.
+#[derive(Default)]
+struct Snapshots {
+    kept: Option<Bytes>,
+    puts: usize,
+    /// What the next calls are answered with; as usual after that.
+    statuses: VecDeque<u16>,
 }
 
 /// What arrived at the progress endpoint.
@@ -84,10 +98,17 @@ impl Worker {
         let worker = Self {
             progress_url: format!("http://{}/progress", progress.local_addr().unwrap()),
             ingest_url: format!("ws://{}", listener.local_addr().unwrap()),
+            snapshot_url: format!("http://{}/snapshot", progress.local_addr().unwrap()),
+            snapshots: Arc::default(),
             posts: Arc::new(Mutex::new(Posts { reports: Vec::new(), statuses })),
             logs: Arc::new(Mutex::new(Logs { watched: execution_of(1), ..Logs::default() })),
         };
-        let router = Router::new().route("/progress", post(take_report)).with_state(worker.posts.clone());
+        let snapshots = get(give_snapshot).put(take_snapshot).with_state(worker.snapshots.clone());
+        let router = Router::new()
+            .route("/progress", post(take_report))
+            .with_state(worker.posts.clone())
+            .route("/snapshot", snapshots)
+            .layer(DefaultBodyLimit::disable());
         tokio::spawn(async move { axum::serve(progress, router).await });
         let logs = worker.logs.clone();
         tokio::spawn(async move {
@@ -101,6 +122,40 @@ impl Worker {
     /// Where progress goes.
     pub fn progress_url(&self) -> String {
         self.progress_url.clone()
+    }
+
+    /// Where the conversation is kept.
+    pub fn snapshot_url(&self) -> String {
+        self.snapshot_url.clone()
+    }
+
+    /// How often the conversation was kept.
+    pub fn snapshots_put(&self) -> usize {
+        self.snapshots.lock().unwrap().puts
+    }
+
+    /// Replaces the kept snapshot.
+    pub fn set_snapshot(&self, kept: &[u8]) {
+        self.snapshots.lock().unwrap().kept = Some(Bytes::copy_from_slice(kept));
+    }
+
+    /// The next calls about the snapshot are answered with these.
+    pub fn fail_snapshots(&self, statuses: &[u16]) {
+        self.snapshots.lock().unwrap().statuses.extend(statuses);
+    }
+
+    /// How many calls about the snapshot will still be refused.
+    pub fn snapshot_failures_left(&self) -> usize {
+        self.snapshots.lock().unwrap().statuses.len()
+    }
+
+    /// Waits until the conversation was kept so often.
+    pub async fn snapshot(&self, count: usize) -> Bytes {
+        self.until("a snapshot", || {
+            let snapshots = self.snapshots.lock().unwrap();
+            snapshots.kept.clone().filter(|_| snapshots.puts >= count)
+        })
+        .await
     }
 
     /// Where events go.
@@ -228,6 +283,31 @@ async fn take_report(
     posts.reports.push(report);
     let status = posts.statuses.pop_front();
     status.map_or(StatusCode::OK, |status| StatusCode::from_u16(status).unwrap())
+}
+
+async fn take_snapshot(State(snapshots): State<Arc<Mutex<Snapshots>>>, headers: HeaderMap, body: Bytes) -> StatusCode {
+    assert_eq!(headers["authorization"], "Bearer report-token-1234");
+    // The store takes no body of unknown length.
+    assert_eq!(headers["content-length"], body.len().to_string().as_str());
+    let mut snapshots = snapshots.lock().unwrap();
+    if let Some(status) = snapshots.statuses.pop_front() {
+        return StatusCode::from_u16(status).unwrap();
+    }
+    snapshots.puts += 1;
+    snapshots.kept = Some(body);
+    StatusCode::OK
+}
+
+async fn give_snapshot(
+    State(snapshots): State<Arc<Mutex<Snapshots>>>,
+    headers: HeaderMap,
+) -> Result<Bytes, StatusCode> {
+    assert_eq!(headers["authorization"], "Bearer report-token-1234");
+    let mut snapshots = snapshots.lock().unwrap();
+    match snapshots.statuses.pop_front() {
+        Some(status) => Err(StatusCode::from_u16(status).unwrap()),
+        None => snapshots.kept.clone().ok_or(StatusCode::NOT_FOUND),
+    }
 }
 
 /// Who may connect, and as which execution.

@@ -94,6 +94,7 @@ pub struct Call {
 pub struct Recorder {
     pub url: String,
     calls: Arc<Mutex<Vec<Call>>>,
+    answer: Arc<Mutex<Value>>,
 }
 
 impl Recorder {
@@ -104,7 +105,8 @@ impl Recorder {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let recorder = Self { url, calls: Arc::default() };
+        let answer = Arc::new(Mutex::new(json!({ "success": true, "data": {} })));
+        let recorder = Self { url, calls: Arc::default(), answer };
         let state = (recorder.clone(), Arc::<[u16]>::from(first));
         let router = Router::new().fallback(Self::called).with_state(state);
         std::thread::spawn(move || {
@@ -132,8 +134,13 @@ impl Recorder {
         match first.get(number) {
             Some(100) => std::future::pending().await,
             Some(status) => (StatusCode::from_u16(*status).unwrap(), Json(json!({}))),
-            None => (StatusCode::OK, Json(json!({ "success": true, "data": {} }))),
+            None => (StatusCode::OK, Json(recorder.answer.lock().unwrap().clone())),
         }
+    }
+
+    /// From now on this is what calls are answered with.
+    pub fn give(&self, answer: &Value) {
+        *self.answer.lock().unwrap() = answer.clone();
     }
 
     /// All calls so far.

@@ -35,8 +35,14 @@ fn complete(world: &mut World, execution: &ExecutionId) {
 fn a_finished_execution_owes_exactly_one_callback() {
     let (mut world, execution, _) = running();
     let event = |name: &str, properties: Value| json!({"streamEventType": "kilocode", "data": {"event": name, "properties": properties}});
-    world.frame(&execution, event("message.updated", json!({"info": {"id": "m1", "role": "user"}})));
-    world.frame(&execution, event("message.updated", json!({"info": {"id": "m2", "role": "assistant"}})));
+    world.frame(
+        &execution,
+        event("message.updated", json!({"info": {"id": "m1", "role": "user", "sessionID": KILO_SESSION}})),
+    );
+    world.frame(
+        &execution,
+        event("message.updated", json!({"info": {"id": "m2", "role": "assistant", "sessionID": KILO_SESSION}})),
+    );
     for (part, kind, text) in [("p1", "text", "All "), ("p2", "tool", "no"), ("p3", "text", "done.")] {
         world.frame(
             &execution,
@@ -56,6 +62,20 @@ fn a_finished_execution_owes_exactly_one_callback() {
     world.done(&format!("callback/{execution}"));
     world.done(&format!("release/{execution}"));
     assert_eq!(world.view()["callbacks"], Value::Null);
+}
+
+#[test]
+fn the_result_of_the_gate_comes_with_the_callback_of_the_execution_that_it_judged() {
+    let (mut world, execution, _) = running();
+    let judged = |result: Value| json!({"streamEventType": "complete", "data": {"exitCode": 0, "gateResult": result}});
+    world.frame(&execution, judged(json!({"passed": false, "critical": 1})));
+    let body: Value = serde_json::from_str(&posts(&world.alarm())[0].body).unwrap();
+    assert_eq!(body["gateResult"], json!({"passed": false, "critical": 1}));
+    world.done(&format!("release/{execution}"));
+    let (second, _) = world.follow_up();
+    complete(&mut world, &second);
+    let posts: Vec<_> = posts(&world.alarm()).into_iter().filter(|post| post.execution == second).collect();
+    assert!(!posts[0].body.contains("gateResult"), "{}", posts[0].body);
 }
 
 #[test]
@@ -88,6 +108,28 @@ fn an_answer_that_says_no_is_final() {
     let refused = Outcome::Refused { code: "CALLBACK".into(), message: "404".into() };
     world.outcome(&format!("callback/{execution}"), refused);
     assert_eq!(world.view()["callbacks"][0]["givenUp"], "404");
+}
+
+#[test]
+fn a_callback_outlives_its_session_and_its_dead_letter_does_not() {
+    let owed = |world: &World| {
+        let rows = database::Database::query(&world.db, "SELECT 1 FROM owed WHERE key LIKE 'callback/%'", &[]).unwrap();
+        rows.len()
+    };
+    let (mut world, execution, _) = running();
+    complete(&mut world, &execution);
+    world.call(Call::Delete);
+    assert_eq!(posts(&world.alarm()).len(), 1, "it is owed all the same");
+    let refused = Outcome::Refused { code: "CALLBACK".into(), message: "404".into() };
+    world.outcome(&format!("callback/{execution}"), refused.clone());
+    assert_eq!(owed(&world), 0, "nobody could be shown it");
+    let (mut world, execution, _) = running();
+    complete(&mut world, &execution);
+    world.alarm();
+    world.outcome(&format!("callback/{execution}"), refused);
+    assert_eq!(owed(&world), 1);
+    world.call(Call::Delete);
+    assert_eq!(owed(&world), 0);
 }
 
 #[test]

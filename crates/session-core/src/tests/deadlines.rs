@@ -188,6 +188,33 @@ fn events_are_kept_for_90_days() {
 }
 
 #[test]
+fn an_event_goes_when_it_is_90_days_old_and_not_90_days_after_the_last_that_went() {
+    const DAYS: i64 = 24 * 60 * MINUTE;
+    let (mut world, execution, _) = World::running();
+    world.complete(&execution);
+    world.alarm();
+    world.done(&format!("release/{execution}"));
+    world.pass(50 * DAYS);
+    let (second, _) = world.follow_up();
+    world.complete(&second);
+    let then = world.now;
+    world.alarm();
+    world.done(&format!("release/{second}"));
+    world.alarm();
+    world.done("stop");
+    world.pass(30 * DAYS);
+    let (third, _) = world.follow_up();
+    world.complete(&third);
+    world.alarm();
+    world.done(&format!("release/{third}"));
+    world.alarm();
+    world.done("stop");
+    world.alarm();
+    assert_eq!((world.now, world.stored("complete").len()), (START + 90 * DAYS, 2));
+    assert_eq!(world.alarm, Some(then + 90 * DAYS));
+}
+
+#[test]
 fn a_failing_write_changes_nothing() {
     let (mut world, execution, _) = World::running();
     database::execute(&world.db, "DROP TABLE entity", &[]).unwrap();
@@ -195,12 +222,8 @@ fn a_failing_write_changes_nothing() {
     let frame = json!([{"streamEventType": "complete", "data": {"exitCode": 0}}, part]).to_string();
     let mut entropy = Entropy::from_seed([9; 32]);
     let facts = world.facts.clone();
-    assert!(
-        world
-            .core
-            .receive(&world.db, world.now, &facts, &mut entropy, Input::IngestFrame { execution, text: frame })
-            .is_err()
-    );
+    let frames = Input::IngestFrames(vec![IngestFrame { socket: 0, execution, text: frame }]);
+    assert!(world.core.receive(&world.db, world.now, &facts, &mut entropy, frames).is_err());
     assert_eq!(world.view()["execution"]["status"], "running");
     assert!(world.stored("complete").is_empty());
 }
@@ -216,7 +239,9 @@ fn one_answer_does_not_answer_another_question() {
     world.frame(&execution, event("permission.replied", json!({"requestID": "per_1"})));
     let begun = world.view()["execution"]["startedAt"].as_i64().unwrap();
     assert_ne!(world.alarm, Some(world.now + 5 * MINUTE));
-    world.frame(&execution, event("session.turn.close", json!({"sessionID": "ses_1"})));
+    world.frame(&execution, event("session.turn.close", json!({"sessionID": "ses_of_a_child"})));
+    assert_ne!(world.alarm, Some(world.now + 5 * MINUTE), "an agent that was called in ends only its own turn");
+    world.frame(&execution, event("session.turn.close", json!({"sessionID": KILO_SESSION})));
     assert_eq!(world.alarm, Some(world.now + 5 * MINUTE), "the end of the turn ends its questions");
     assert!(begun <= world.now);
 }

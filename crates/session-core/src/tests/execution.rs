@@ -97,7 +97,9 @@ fn an_interrupt_of_an_agent_that_is_gone_ends_its_execution() {
     world.outcome(&format!("abort/{execution}"), gone);
     let Some(Ok(Answer::Interrupted(answer))) = world.reply(reply) else { panic!() };
     assert!(!answer.processes_found);
-    assert_eq!(world.view()["lastExecution"]["error"], "Interrupted - no running processes found");
+    let last = world.view()["lastExecution"].clone();
+    assert_eq!([&last["status"], &last["error"]], ["failed", "Interrupted - no running processes found"]);
+    assert_eq!(world.stored("error").len(), 1);
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn acks(outputs: &[Output]) -> Vec<u64> {
     outputs
         .iter()
         .filter_map(|output| match output {
-            Output::Answer(Command::Ack { seq }) => Some(*seq),
+            Output::Answer { command: Command::Ack { seq }, .. } => Some(*seq),
             _ => None,
         })
         .collect()
@@ -49,11 +49,58 @@ fn numbered_events_are_stored_once_and_acknowledged() {
     assert_eq!(commands, [Command::Resume { last_seq: 3 }]);
 }
 
+/// The state of one part, numbered.
+fn part(seq: u64) -> Value {
+    let part = json!({"id": "p", "messageID": "m", "text": seq.to_string()});
+    json!({"streamEventType": "kilocode", "seq": seq, "data": {"event": "message.part.updated", "properties": {"part": part}}})
+}
+
+#[test]
+fn a_wrapper_in_its_drain_window_is_told_what_it_was_acknowledged_whatever_the_next_one_overwrote() {
+    for evicted in [false, true] {
+        let (mut world, first, work) = World::running();
+        world.frame(&first, json!([idle(1), part(2)]));
+        world.disconnect(&first);
+        world.pass(10_000);
+        world.tick();
+        let (second, second_work) = world.follow_up();
+        world.frame(&second, json!([part(1)]));
+        if evicted {
+            world.evict();
+        }
+        let Output::AcceptIngest { commands, .. } = world.connect(&first, &work).remove(0) else { panic!() };
+        assert_eq!(commands[0], Command::Resume { last_seq: 2 });
+        assert_eq!(acks(&world.frame(&first, json!([idle(3), part(4)]))), [4], "its number continues");
+        if evicted {
+            world.evict();
+        }
+        assert_eq!(acks(&world.frame(&second, json!([part(2)]))), [2]);
+        world.evict();
+        assert_eq!(acks(&world.frame(&first, json!([part(5)]))), [5], "again and again");
+        let Output::AcceptIngest { commands, .. } = world.connect(&second, &second_work).remove(0) else { panic!() };
+        assert_eq!(commands[0], Command::Resume { last_seq: 2 });
+    }
+}
+
+#[test]
+fn what_an_ended_turn_still_says_of_its_commit_and_its_questions_changes_nothing() {
+    let (mut world, execution, _) = World::running();
+    world.complete(&execution);
+    for kind in ["autocommit_started", "autocommit_completed"] {
+        let outputs = world.frame(&execution, json!({"streamEventType": kind, "data": {}}));
+        assert_eq!((broadcasts(&outputs, kind).len(), broadcasts(&outputs, "cloud.status").len()), (1, 0));
+    }
+    let asked = json!({"event": "question.asked", "properties": {"id": "que_1"}});
+    world.frame(&execution, json!({"streamEventType": "kilocode", "data": asked}));
+    let row = crate::store::last_execution(&world.db).unwrap().unwrap();
+    assert!(row.waiting.is_empty());
+}
+
 #[test]
 fn a_gap_stores_nothing_of_its_frame_and_closes() {
     let (mut world, execution, _) = World::running();
     let outputs = world.frame(&execution, json!([idle(1), idle(3)]));
-    assert_eq!(outputs, [Output::Close { code: 4002, reason: "Gap after seq 0".into() }]);
+    assert_eq!(outputs, [Output::Close { socket: 0, code: 4002, reason: "Gap after seq 0".into() }]);
     assert!(world.stored("kilocode").is_empty());
 }
 
@@ -81,12 +128,10 @@ fn volatile_events_are_broadcast_without_an_id() {
 #[test]
 fn bad_frames_are_answered_and_change_nothing() {
     let (mut world, execution, _) = World::running();
-    let mut answer =
-        |text: &str| match world.take(Input::IngestFrame { execution: execution.clone(), text: text.into() }).remove(0)
-        {
-            Output::Answer(Command::Error { code, message }) => (code, message),
-            other => panic!("{other:?}"),
-        };
+    let mut answer = |text: &str| match world.frames(&execution, &[text.into()]).remove(0) {
+        Output::Answer { command: Command::Error { code, message }, .. } => (code, message),
+        other => panic!("{other:?}"),
+    };
     assert_eq!(answer("{\"data\":1}"), ("WS_PROTOCOL_ERROR".into(), "Missing streamEventType field".into()));
     assert_eq!(answer("nonsense").0, "WS_INTERNAL_ERROR");
     assert_eq!(answer("[]").1, "A frame holds 1 to 500 events, not 0");

@@ -1,11 +1,26 @@
 //! The rules of a session, driven as the shell drives them, on SQLite in memory.
 
+mod bounds;
 mod callbacks;
 mod deadlines;
 mod execution;
+mod gone;
+mod group;
+mod images;
 mod ingest;
 mod preparation;
+mod questions;
+mod races;
+mod reaper;
+mod repeated;
+mod schema;
+mod secrets;
+mod snapshot;
+mod start;
 mod stream;
+mod update;
+mod verdicts;
+mod view;
 
 use crate::Config;
 use crate::Session;
@@ -14,6 +29,7 @@ use crate::message::Answer;
 use crate::message::Call;
 use crate::message::Effect;
 use crate::message::Facts;
+use crate::message::IngestFrame;
 use crate::message::IngestOpen;
 use crate::message::Input;
 use crate::message::Outcome;
@@ -42,6 +58,7 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 const SESSION: &str = "agent_01234567-89ab-cdef-0123-456789abcdef";
+const KILO_SESSION: &str = "ses_0123456789abABCDEFGHIJKLMN";
 const START: i64 = 1_800_000_000_000;
 
 /// One session, its clock, and everything that came out of it.
@@ -65,7 +82,7 @@ impl World {
             core: core(),
             seed: 0,
             now: START,
-            facts: Facts::default(),
+            facts: Facts { viewers: 1, ..Facts::default() },
             alarm: None,
             outputs: vec![],
             performed: BTreeMap::new(),
@@ -128,13 +145,17 @@ impl World {
     }
 
     fn register(&mut self, fields: Value) -> ReplyTo {
+        self.register_as(KILO_SESSION, fields)
+    }
+
+    fn register_as(&mut self, kilo_session: &str, fields: Value) -> ReplyTo {
         let mut input = json!({"prompt": "do it", "mode": "code", "model": "m", "gitUrl": "https://example.com/r.git"});
         input.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         self.call(Call::Register(Box::new(Registration {
             user: UserId::parse("oauth/google:1").unwrap(),
             session: SessionId::parse(SESSION).unwrap(),
-            kilo_session: KiloSessionId::parse("ses_0123456789abABCDEFGHIJKLMN").unwrap(),
-            sandbox: crate::sandbox_id(None, &UserId::parse("oauth/google:1").unwrap()).unwrap(),
+            kilo_session: KiloSessionId::parse(kilo_session).unwrap(),
+            sandbox: crate::sandbox_id(None, &UserId::parse("oauth/google:1").unwrap(), None).unwrap(),
             input: parse_prepare_session(&input, Admits { loopback: false, callback_url: crate::callback::check_url })
                 .unwrap(),
         })))
@@ -169,13 +190,25 @@ impl World {
         self.report(work, n, Step::Failed, Some(outcome))
     }
 
-    /// A session whose first turn runs, with its wrapper connected.
-    fn running() -> (Self, ExecutionId, Work) {
+    /// A session that is prepared and waits to be initiated.
+    fn prepared(fields: Value) -> Self {
         let mut world = World::new();
-        world.register(json!({"autoInitiate": true}));
+        world.register(fields);
         world.done("directory/add");
         let preparation = world.asked_work();
         world.finish_work(&preparation, 1);
+        world
+    }
+
+    /// A session whose first turn runs, with its wrapper connected.
+    fn running() -> (Self, ExecutionId, Work) {
+        Self::running_with(json!({}))
+    }
+
+    /// The same, with more said when it was prepared.
+    fn running_with(mut fields: Value) -> (Self, ExecutionId, Work) {
+        fields["autoInitiate"] = json!(true);
+        let mut world = World::prepared(fields);
         let start = world.asked_work();
         let execution = start.turn.clone().unwrap().execution_id;
         world.connect(&execution, &start);
@@ -185,8 +218,10 @@ impl World {
     }
 
     fn connect(&mut self, execution: &ExecutionId, work: &Work) -> Vec<Output> {
-        let secret = work.turn.clone().unwrap().ingest_secret.expose().to_owned();
-        let open = IngestOpen { execution: execution.clone(), generation: Some(1), proof: Proof::Secret(secret) };
+        let turn = work.turn.clone().unwrap();
+        let generation = turn.ingest_url.rsplit_once("&generation=").and_then(|(_, number)| number.parse().ok());
+        let proof = Proof::Secret(turn.ingest_secret.expose().to_owned());
+        let open = IngestOpen { execution: execution.clone(), generation, proof };
         self.facts.ingest = vec![execution.to_string()];
         self.take(Input::IngestOpen(open))
     }
@@ -197,7 +232,28 @@ impl World {
     }
 
     fn frame(&mut self, execution: &ExecutionId, frame: Value) -> Vec<Output> {
-        self.take(Input::IngestFrame { execution: execution.clone(), text: frame.to_string() })
+        self.frames(execution, &[frame.to_string()])
+    }
+
+    /// Frames that arrived together, each from a socket of its own number.
+    fn frames(&mut self, execution: &ExecutionId, texts: &[String]) -> Vec<Output> {
+        let frame =
+            |(socket, text): (usize, &String)| IngestFrame { socket, execution: execution.clone(), text: text.clone() };
+        self.take(Input::IngestFrames(texts.iter().enumerate().map(frame).collect()))
+    }
+
+    fn complete(&mut self, execution: &ExecutionId) -> Vec<Output> {
+        self.frame(execution, json!({"streamEventType": "complete", "data": {"exitCode": 0}}))
+    }
+
+    /// A follow-up that runs, with its wrapper connected.
+    fn follow_up(&mut self) -> (ExecutionId, Work) {
+        self.send("more");
+        let work = self.asked_work();
+        let execution = work.turn.clone().unwrap().execution_id;
+        self.connect(&execution, &work);
+        self.finish_work(&work, 1);
+        (execution, work)
     }
 
     fn send(&mut self, prompt: &str) -> ReplyTo {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::store;
 use protocol::trpc::Change;
 
 #[test]
@@ -16,8 +17,8 @@ fn the_answer_waits_for_the_directory_and_for_nothing_else() {
 fn a_session_is_registered_once() {
     let mut world = World::new();
     world.register(json!({}));
-    let second = world.register(json!({}));
-    assert_eq!(world.reply(second).unwrap().unwrap_err().message, "Session already registered");
+    let other = world.register_as("ses_0123456789abABCDEFGHIJKLMX", json!({}));
+    assert_eq!(world.reply(other).unwrap().unwrap_err().message, "Session already registered");
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn ready_comes_after_the_start_succeeded_and_not_before() {
     let ready = world.finish_work(&start, 1);
     assert_eq!(
         broadcasts(&ready, "preparing"),
-        [json!({"step": "ready", "message": "Session ready", "branch": "session/x"})]
+        [json!({"step": "ready", "message": "Session ready", "branch": "session/x", "resume": "fresh"})]
     );
     let view = world.view();
     assert!(view["preparedAt"].is_i64() && view["initiatedAt"].is_i64());
@@ -84,7 +85,10 @@ fn a_failed_preparation_leaves_a_tombstone_and_nothing_else() {
     assert!(owed.iter().any(|o| matches!(o, Output::Perform { effect: Effect::DirectoryRemove { .. }, .. })));
     assert!(owed.iter().any(|o| matches!(o, Output::Perform { effect: Effect::Stop { .. }, .. })));
     world.done("directory/remove");
-    world.done("stop");
+    world.done("stop/forget");
+    assert_eq!(world.alarm, Some(world.now + Limits::default().session_life_ms));
+    world.alarm();
+    assert_eq!((store::tombstone(&world.db).unwrap(), store::work(&world.db).unwrap()), (None, None));
     assert_eq!(world.alarm, None);
 }
 

@@ -58,6 +58,17 @@ fn replay_follows_the_cursor_and_misses_no_update() {
 }
 
 #[test]
+fn what_the_filter_leaves_out_is_no_part_of_what_a_connection_may_replay() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "kilocode", "data": {"event": "session.idle"}}));
+    world.complete(&execution);
+    let round = |filter| world.core.replay(&world.db, &filter, 0).unwrap();
+    let complete = json!({"exitCode": 0}).to_string().len();
+    assert_eq!(round(filter(&[("eventTypes", "complete")])).bytes, i64::try_from(complete).unwrap());
+    assert_eq!(round(filter(&[("eventTypes", "nothing")])).bytes, 0);
+}
+
+#[test]
 fn connected_says_what_the_cloud_side_is_doing() {
     fn status(world: &World) -> Value {
         let text = world.core.connected(&world.db, world.now, &SessionId::parse(SESSION).unwrap()).unwrap();

@@ -1,14 +1,14 @@
 //! The drain against a model: every order of evictions, heartbeats, acknowledgements, time and restarts, up to a depth.
 
-use super::heartbeat;
-use crate::MIGRATIONS;
+use super::containers::heartbeat;
+use crate::CONTAINER_MIGRATIONS;
 use crate::Town;
 use crate::limits::Limits;
-use crate::message::Answer;
-use crate::message::Call;
-use crate::message::Input;
-use crate::message::Output;
 use crate::message::Turn;
+use crate::message::container::ContainerAnswer;
+use crate::message::container::ContainerCall;
+use crate::message::container::ContainerInput;
+use crate::message::container::ContainerOutput;
 use database::Database;
 use database::DatabaseError;
 use database::NativeDatabase;
@@ -82,7 +82,7 @@ struct Model {
 
 impl Model {
     /// The input of a step, after time has moved.
-    fn input(&mut self, step: Step) -> Input {
+    fn input(&mut self, step: Step) -> ContainerInput {
         if let Step::Ring(minute) | Step::Sleep(minute) = step {
             let since = self.drain.as_ref().map_or(self.now, |drain| drain.since);
             self.now = self.now.max(since + minute * MINUTE);
@@ -90,20 +90,20 @@ impl Model {
         let instance = |who: Who| InstanceId::parse(who).ok();
         let current = || self.drain.as_ref().map_or(String::new(), |drain| drain.nonce.clone());
         match step {
-            Step::Ack(who) => Input::Call(Call::ContainerReady { instance: instance(who), nonce: current() }),
+            Step::Ack(who) => ContainerInput::Call(ContainerCall::Ready { instance: instance(who), nonce: current() }),
             Step::AckStale(who) => {
-                Input::Call(Call::ContainerReady { instance: instance(who), nonce: self.nonce_before.clone() })
+                ContainerInput::Call(ContainerCall::Ready { instance: instance(who), nonce: self.nonce_before.clone() })
             }
-            Step::Beat(who) => Input::Call(heartbeat(Some(who).filter(|who| !who.is_empty()), false)),
-            Step::Evict(who) => Input::Call(Call::ContainerEviction { instance: instance(who) }),
-            Step::Restart => Input::Woke,
-            Step::Ring(_) => Input::Tick,
-            Step::Sleep(_) => Input::Call(Call::DrainStatus),
+            Step::Beat(who) => ContainerInput::Call(heartbeat(Some(who).filter(|who| !who.is_empty()), false)),
+            Step::Evict(who) => ContainerInput::Call(ContainerCall::Eviction { instance: instance(who) }),
+            Step::Restart => ContainerInput::Woke,
+            Step::Ring(_) => ContainerInput::Woke,
+            Step::Sleep(_) => ContainerInput::Call(ContainerCall::DrainStatus),
         }
     }
 
     /// What the answer must be. Takes the new nonce of an eviction from `found`: only that it is new can be foretold.
-    fn answer(&mut self, step: Step, found: Option<&Answer>) -> Option<Answer> {
+    fn answer(&mut self, step: Step, found: Option<&ContainerAnswer>) -> Option<ContainerAnswer> {
         if self.drain.as_ref().is_some_and(|drain| self.now >= drain.since + 15 * MINUTE) {
             self.end();
         }
@@ -113,20 +113,20 @@ impl Model {
                 if cleared {
                     self.end();
                 }
-                Some(Answer::Ready { cleared })
+                Some(ContainerAnswer::Ready { cleared })
             }
-            Step::AckStale(_) => Some(Answer::Ready { cleared: self.drain.is_none() }),
+            Step::AckStale(_) => Some(ContainerAnswer::Ready { cleared: self.drain.is_none() }),
             Step::Beat(who) => {
                 let nonce =
                     self.drain.as_ref().map(|drain| drain.nonce.clone()).filter(|_| !self.evicted.contains(who));
                 if self.is_replacement(who) {
                     self.end();
-                    return Some(Answer::Heartbeat { nonce: None });
+                    return Some(ContainerAnswer::Heartbeat { nonce: None });
                 }
-                Some(Answer::Heartbeat { nonce })
+                Some(ContainerAnswer::Heartbeat { nonce })
             }
             Step::Evict(who) => {
-                let Some(Answer::Eviction { nonce }) = found else { return None };
+                let Some(ContainerAnswer::Eviction { nonce }) = found else { return None };
                 let known = [self.nonce_before.clone(), self.current_nonce()];
                 assert!(!nonce.is_empty() && !known.contains(nonce), "a new nonce");
                 self.end();
@@ -135,7 +135,9 @@ impl Model {
                 found.cloned()
             }
             Step::Restart | Step::Ring(_) => None,
-            Step::Sleep(_) => Some(Answer::DrainStatus { nonce: self.drain.as_ref().map(|drain| drain.nonce.clone()) }),
+            Step::Sleep(_) => {
+                Some(ContainerAnswer::DrainStatus { nonce: self.drain.as_ref().map(|drain| drain.nonce.clone()) })
+            }
         }
     }
 
@@ -167,7 +169,7 @@ fn every_interleaving_with_anonymous_containers_agrees_with_the_model() {
 
 fn agree(steps: &[Step], depth: u32) {
     let db = NativeDatabase::in_memory().unwrap();
-    database::migrate(&db, MIGRATIONS).unwrap();
+    database::migrate(&db, CONTAINER_MIGRATIONS).unwrap();
     let visited = explore(&db, &Model::default(), steps, depth, &mut Vec::new());
     assert_eq!(visited, (1..=depth).map(|depth| steps.len().pow(depth)).sum::<usize>());
 }
@@ -194,10 +196,11 @@ fn explore(db: &dyn Database, model: &Model, steps: &[Step], depth: u32, path: &
 fn take(db: &dyn Database, mut model: Model, step: Step, path: &[Step]) -> Model {
     let input = model.input(step);
     let seed = u8::try_from(path.len()).unwrap();
-    let turn =
-        Town::new(Limits::default()).receive(db, model.now, &mut Entropy::from_seed([seed; 32]), &input).unwrap();
+    let turn = Town::new(Limits::default())
+        .receive_container(db, model.now, &mut Entropy::from_seed([seed; 32]), &input)
+        .unwrap();
     let answer = turn.outputs.iter().find_map(|output| match output {
-        Output::Answer(answer) => Some(answer),
+        ContainerOutput::Answer(answer) => Some(answer),
         _ => None,
     });
     let expected = model.answer(step, answer);
@@ -207,7 +210,7 @@ fn take(db: &dyn Database, mut model: Model, step: Step, path: &[Step]) -> Model
 }
 
 /// What holds after every step, whatever it was.
-fn check(model: &Model, step: Step, turn: &Turn, path: &[Step]) {
+fn check(model: &Model, step: Step, turn: &Turn<ContainerOutput>, path: &[Step]) {
     let Some(drain) = &model.drain else {
         return assert_eq!(turn.alarm, None, "a town at rest does not wake: {path:?}");
     };
@@ -218,7 +221,7 @@ fn check(model: &Model, step: Step, turn: &Turn, path: &[Step]) {
     {
         assert!(!format!("{:?}", turn.outputs.first()).contains(&drain.nonce), "no nonce for {who}: {path:?}");
     }
-    let offered = turn.outputs.iter().any(|output| matches!(output, Output::Handoff { .. }));
+    let offered = turn.outputs.iter().any(|output| matches!(output, ContainerOutput::Handoff { .. }));
     assert!(!offered || model.now >= drain.since + 11 * MINUTE, "no offer before its time: {path:?}");
     // Only on the first visit of that minute is the offer certain.
     if let [.., Step::Evict(_), Step::Ring(11)] = path {

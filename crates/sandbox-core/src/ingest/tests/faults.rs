@@ -98,7 +98,7 @@ impl World {
     }
 
     fn say(&mut self, input: Input<'_>) {
-        let mut read = None;
+        let (mut read, mut spooled) = (None, None);
         for output in self.bench.receive(self.now, input) {
             match output {
                 Output::Connect { connection } => {
@@ -113,7 +113,12 @@ impl World {
                     assert_eq!(self.socket, Some((connection, true)), "nothing is sent before the greeting");
                     self.up.push_back(frame);
                 }
-                Output::Spool(write) => perform(&mut self.file, write),
+                Output::Spool(write) => {
+                    let done = perform(&mut self.file, &write);
+                    if matches!(write, SpoolWrite::Append { .. } | SpoolWrite::Rewrite { .. }) {
+                        spooled = Some(done);
+                    }
+                }
                 Output::ReadSpool { offset, bytes } => {
                     let at = offset as usize;
                     read = Some((offset, self.file[at..at + bytes].to_vec()));
@@ -122,6 +127,9 @@ impl World {
                 Output::GaveUp(why) => panic!("gave up: {why:?}"),
                 Output::Deliver(_) | Output::Ready { .. } | Output::Reconnecting { .. } => {}
             }
+        }
+        if let Some(done) = spooled {
+            self.say(Input::Spooled { done });
         }
         if let Some((offset, bytes)) = read {
             self.say(Input::SpoolBytes { offset, bytes: &bytes });
@@ -132,7 +140,7 @@ impl World {
         match step {
             Step::Log => {
                 self.n += 1;
-                self.emitted.push(log(self.n).data().get().to_owned());
+                self.emitted.push(log(self.n).data().to_owned());
                 self.say(Input::Event(log(self.n)));
             }
             Step::Volatile => self.say(Input::Event(volatile(0))),

@@ -71,6 +71,8 @@ fn inputs(current: u64) -> Vec<Input<'static>> {
         Input::Finish,
         Input::Open,
         Input::SpoolBytes { offset: 0, bytes: b"1 2 event\n{}\n" },
+        Input::Spooled { done: true },
+        Input::Spooled { done: false },
         Input::Tick,
     ];
     for connection in [Connection(0), Connection(current), Connection(99)] {

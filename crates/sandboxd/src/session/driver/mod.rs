@@ -13,6 +13,7 @@ use crate::session::error::WorkError;
 use crate::session::events;
 use crate::session::events::Events;
 use crate::session::git::Git;
+use crate::session::images::Image;
 use crate::session::kilo::client::Client;
 use crate::session::kilo::server::Gone;
 use crate::session::limits;
@@ -21,6 +22,7 @@ use crate::session::link::News;
 use crate::session::paths::SessionPaths;
 use crate::session::prompted;
 use crate::session::socket;
+use crate::session::verdict::Judge;
 use protocol::id::BranchName;
 use protocol::id::ExecutionId;
 use protocol::id::SessionId;
@@ -29,6 +31,7 @@ use run::Run;
 use sandbox_core::agent::AgentEvent;
 use sandbox_core::event::AutoCommitCompleted;
 use sandbox_core::event::Event;
+use sandbox_core::gap::Answers;
 use sandbox_core::ingest;
 use sandbox_core::job;
 use sandbox_core::job::Binding;
@@ -50,6 +53,8 @@ use tokio::task::JoinSet;
 pub enum Command {
     /// `job/abort`.
     Abort,
+    /// Tell the agent a person's word. Dropped if no turn runs.
+    Judge(Judge),
     /// The process is about to end.
     Shutdown {
         /// The signal's name.
@@ -63,6 +68,8 @@ pub enum Command {
 pub struct Start {
     /// What to do.
     pub plan: TurnPlan,
+    /// What the prompt shows.
+    pub images: Vec<Image>,
     /// The agent server.
     pub client: Client,
     /// Tells when the agent server has ended.
@@ -85,10 +92,13 @@ pub struct Activity {
 }
 
 /// Starts the loop of a session. It ends when the sender is dropped.
-pub fn start(session: SessionId, paths: SessionPaths) -> (mpsc::Sender<Command>, watch::Receiver<Activity>) {
+pub fn start(
+    session: SessionId,
+    paths: SessionPaths,
+    limits: Limits,
+) -> (mpsc::Sender<Command>, watch::Receiver<Activity>) {
     let (commands, queue) = mpsc::channel(limits::NOTES_MAX);
     let (tell, activity) = watch::channel(Activity::default());
-    let limits = Limits::default();
     let known = prompted::read(&paths, limits.message_ids_max);
     let job = Job::new(&limits, known);
     let driver = Driver {
@@ -124,6 +134,12 @@ enum Done {
     Aborted(JobId),
     AutoCommitted(JobId, AutoCommitCompleted),
     Branch(JobId, Option<String>),
+    /// What the agent server has, asked for after a gap in that subscription's events.
+    CaughtUp {
+        job: JobId,
+        subscription: u64,
+        answers: Option<Answers>,
+    },
     Condensed(JobId),
     Prompted(JobId, Result<(), String>),
     Replied,
@@ -203,6 +219,15 @@ impl Driver {
     fn command(&mut self, command: Command) {
         match command {
             Command::Abort => self.job(job::Input::Abort),
+            Command::Judge(judge) => {
+                if let Some(run) = &self.run {
+                    let told = judge.run(run.client.clone());
+                    self.tasks.spawn(async move {
+                        told.await;
+                        Done::Replied
+                    });
+                }
+            }
             Command::Shutdown { signal } => self.job(job::Input::Shutdown { signal }),
             Command::Start(start) => {
                 let binding = Binding {
@@ -239,6 +264,7 @@ impl Driver {
                 self.job(job::Input::AutoCommitDone(job));
             }
             Done::Branch(job, branch) => self.job(job::Input::Branch { job, branch }),
+            Done::CaughtUp { job, subscription, answers } => self.caught_up(job, subscription, answers.as_ref()),
             Done::Condensed(job) => self.job(job::Input::CondenseDone(job)),
             Done::Prompted(job, Ok(())) => {
                 if let Some(run) = self.run.as_mut().filter(|run| run.id == job) {
@@ -263,35 +289,66 @@ impl Driver {
         }
     }
 
+    fn caught_up(&mut self, job: JobId, subscription: u64, answers: Option<&Answers>) {
+        // A newer subscription has a gap of its own, and asks itself.
+        let current = self.run.as_mut().filter(|run| run.id == job && run.subscriptions == subscription);
+        let Some(run) = current else { return };
+        let gap = run.gap.take();
+        let (session, prompt) = (run.client.session().clone(), run.plan.message_id.clone());
+        let found = answers.and_then(|answers| gap?.close(&session, &prompt, answers));
+        if let Some(found) = &found {
+            let (events, requests) = (found.events.len(), found.requests.len());
+            let fields = json!({ "sessionId": self.session, "events": events, "requests": requests });
+            log::info("session", "caught_up", fields);
+            for event in found.events.iter().filter_map(|payload| AgentEvent::parse(payload).ok()) {
+                self.link(ingest::Input::Agent(&event));
+            }
+            found.requests.iter().for_each(|payload| self.agent_event(payload));
+        }
+        self.turn(turn::Input::CaughtUp(found.as_ref().map(|found| &found.turn)));
+    }
+
     fn events(&mut self, note: Option<events::Note>) {
-        let Some(run) = &mut self.run else { return };
+        let Some(mut events) = self.run.as_mut().and_then(|run| run.events.take()) else { return };
         match note {
-            Some(events::Note::Payloads(payloads)) => {
-                if !std::mem::replace(&mut run.open, true) {
-                    let id = run.id;
-                    if std::mem::replace(&mut run.heard_before, true) {
-                        self.turn(turn::Input::StreamResumed);
-                    }
-                    self.job(job::Input::EventsOpen(id));
-                }
+            Some(events::Note::Chunk(chunk)) => {
                 self.job(job::Input::AgentHeard);
-                for payload in &payloads {
+                events.decoder.push(&chunk, |payload| {
+                    self.events_open();
                     self.agent_event(payload);
+                });
+                if let Some(run) = &mut self.run {
+                    run.events = Some(events);
                 }
             }
             Some(events::Note::Ended { reason }) => {
                 log::warn("session", "agent_events_ended", json!({ "sessionId": self.session, "reason": reason }));
-                run.events = None;
-                let again_at = now_ms().saturating_add(limits::RESUBSCRIBE_PAUSE_MS);
-                run.resubscribe_at = run.gone.is_some().then_some(again_at);
+                if let Some(run) = &mut self.run {
+                    let again_at = now_ms().saturating_add(limits::RESUBSCRIBE_PAUSE_MS);
+                    run.resubscribe_at = run.gone.is_some().then_some(again_at);
+                }
             }
-            None => run.events = None,
+            None => {}
         }
+    }
+
+    /// The subscription brings events: it is open.
+    fn events_open(&mut self) {
+        let Some(run) = self.run.as_mut().filter(|run| !run.open) else { return };
+        run.open = true;
+        let id = run.id;
+        if std::mem::replace(&mut run.heard_before, true) {
+            self.turn(turn::Input::StreamResumed);
+        }
+        self.job(job::Input::EventsOpen(id));
     }
 
     fn agent_event(&mut self, payload: &str) {
         match AgentEvent::parse(payload) {
             Ok(event) => {
+                if let Some(gap) = self.run.as_mut().and_then(|run| run.gap.as_mut()) {
+                    gap.hear(&self.limits, &event);
+                }
                 self.link(ingest::Input::Agent(&event));
                 self.turn(turn::Input::Agent(&event));
             }

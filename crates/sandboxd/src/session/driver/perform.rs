@@ -5,6 +5,7 @@ use super::Driver;
 use super::Todo;
 use super::run::Run;
 use super::run::why_not_accepted;
+use crate::clock::now_ms;
 use crate::log;
 use crate::session::autocommit::AutoCommit;
 use crate::session::error::WorkError;
@@ -17,6 +18,7 @@ use crate::session::prompted;
 use crate::session::workspace;
 use protocol::ingest::Command as ObjectCommand;
 use sandbox_core::event::Event;
+use sandbox_core::gap::Gap;
 use sandbox_core::ingest;
 use sandbox_core::job;
 use sandbox_core::job::JobEnd;
@@ -108,6 +110,7 @@ impl Driver {
             turn::Output::AskStatus => {
                 self.call(id, move |client, _| async move { Done::Status(id, client.is_busy().await.ok()) });
             }
+            turn::Output::CatchUp => self.ask_what_was_missed(id),
             turn::Output::Ended(end) => self.job(job::Input::TurnEnded { job: id, end }),
             turn::Output::RejectQuestion { id: question } => {
                 self.call(id, move |client, _| async move {
@@ -147,6 +150,20 @@ impl Driver {
         }
     }
 
+    fn ask_what_was_missed(&mut self, id: JobId) {
+        let limits = self.limits.clone();
+        let Some(run) = self.run_of(id) else { return };
+        run.gap = Some(Gap::default());
+        let (subscription, since_ms) = (run.subscriptions, run.prompted_at);
+        self.call(id, move |client, _| async move {
+            let answers = client.now(&limits, since_ms).await;
+            if let Err(error) = &answers {
+                log::warn("session", "catch_up_failed", json!({ "error": error.to_string() }));
+            }
+            Done::CaughtUp { job: id, subscription, answers: answers.ok() }
+        });
+    }
+
     fn begin(&mut self, id: JobId) {
         let Some(start) = self.starting.take() else { return };
         let fields = json!({ "sessionId": self.session, "executionId": start.plan.execution_id });
@@ -171,6 +188,11 @@ impl Driver {
 
     fn prompt(&mut self, id: JobId) {
         self.turn(turn::Input::Prompt);
+        let mut images = Vec::new();
+        if let Some(run) = self.run_of(id) {
+            run.prompted_at = now_ms();
+            images = std::mem::take(&mut run.images);
+        }
         let (paths, keep) = (self.paths.clone(), self.limits.message_ids_max);
         self.call(id, move |client, run| {
             let plan = run.plan.clone();
@@ -179,7 +201,7 @@ impl Driver {
                 if let Err(error) = prompted::add(&paths, &plan.message_id, keep) {
                     return Done::Prompted(id, Err(format!("the message cannot be noted: {error}")));
                 }
-                Done::Prompted(id, client.prompt(&plan).await.map_err(|error| error.to_string()))
+                Done::Prompted(id, client.prompt(&plan, &images).await.map_err(|error| error.to_string()))
             }
         });
     }

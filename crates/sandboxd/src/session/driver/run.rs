@@ -1,15 +1,18 @@
 //! One execution while it runs: its machines' surroundings.
 
 use super::Start;
+use crate::clock::now_ms;
 use crate::session::error::Cancel;
 use crate::session::error::WorkError;
 use crate::session::events::Events;
 use crate::session::git::Git;
+use crate::session::images::Image;
 use crate::session::kilo::client::Client;
 use crate::session::kilo::server::Gone;
 use crate::session::link::Link;
 use protocol::id::BranchName;
 use protocol::sandbox::TurnPlan;
+use sandbox_core::gap::Gap;
 use sandbox_core::job::JobEnd;
 use sandbox_core::job::JobId;
 use sandbox_core::limits::Limits;
@@ -21,6 +24,8 @@ use tokio::task::AbortHandle;
 pub(super) struct Run {
     pub(super) id: JobId,
     pub(super) plan: TurnPlan,
+    /// Empty once they were sent.
+    pub(super) images: Vec<Image>,
     pub(super) client: Client,
     pub(super) git: Git,
     pub(super) requested_branch: Option<BranchName>,
@@ -34,6 +39,12 @@ pub(super) struct Run {
     pub(super) open: bool,
     /// Whether an earlier subscription of this execution was open.
     pub(super) heard_before: bool,
+    /// What the stream says while the agent server is asked what a gap in it held.
+    pub(super) gap: Option<Gap>,
+    /// Counts the subscriptions: an answer about an older one's gap is of no use.
+    pub(super) subscriptions: u64,
+    /// When the prompt was sent, in milliseconds since 1970.
+    pub(super) prompted_at: i64,
     /// When to subscribe again.
     pub(super) resubscribe_at: Option<i64>,
     /// Auto-commit and condensing, which may be cancelled.
@@ -47,6 +58,7 @@ impl Run {
             id,
             turn: Turn::new(limits, start.client.session().clone()),
             plan: start.plan,
+            images: start.images,
             client: start.client,
             git: start.git,
             requested_branch: start.requested_branch,
@@ -56,6 +68,9 @@ impl Run {
             events: None,
             open: false,
             heard_before: false,
+            gap: None,
+            subscriptions: 0,
+            prompted_at: now_ms(),
             resubscribe_at: None,
             after_turn: Vec::new(),
         }
@@ -64,6 +79,8 @@ impl Run {
     /// Subscribes to the agent's events, instead of any earlier subscription.
     pub(super) fn subscribe(&mut self, limits: &Limits) {
         self.open = false;
+        self.gap = None;
+        self.subscriptions = self.subscriptions.saturating_add(1);
         self.resubscribe_at = None;
         self.events = Some(Events::subscribe(self.client.clone(), limits));
     }

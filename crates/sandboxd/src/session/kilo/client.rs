@@ -1,15 +1,24 @@
 //! Calls to a running agent server, over loopback.
 
 use super::environment::PROVIDER;
+use crate::session::images::Image;
 use crate::session::limits;
 use protocol::id::KiloSessionId;
+use protocol::id::MessageId;
 use protocol::sandbox::TurnPlan;
+use protocol::verdict::Verdict;
 use reqwest::Response;
 use reqwest::StatusCode;
+use sandbox_core::gap::Answer;
+use sandbox_core::gap::Answers;
+use sandbox_core::limits::Limits;
+use serde::Deserialize;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use std::iter;
 use std::time::Duration;
 
 /// Why a call did not do what it should.
@@ -23,9 +32,44 @@ pub enum CallError {
         /// The beginning of the body.
         body: String,
     },
+    /// Its answer is nested beyond all reason.
+    #[error("the agent server's answer cannot be read")]
+    Unreadable,
     /// It did not answer.
     #[error("the agent server did not answer: {0}")]
     Transport(#[from] reqwest::Error),
+}
+
+/// A sub-agent's session.
+#[derive(Deserialize)]
+struct Child {
+    id: KiloSessionId,
+    time: ChildTime,
+}
+
+#[derive(Deserialize)]
+struct ChildTime {
+    /// Milliseconds since 1970, by this machine's clock.
+    created: i64,
+}
+
+/// Borrowed: images are large.
+#[derive(Serialize)]
+struct Prompt<'a> {
+    parts: Vec<Part<'a>>,
+    #[serde(rename = "messageID")]
+    message_id: &'a MessageId,
+    agent: &'a str,
+    model: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Part<'a> {
+    File(&'a Image),
+    Text { text: &'a str },
 }
 
 /// A client of one agent server.
@@ -61,22 +105,21 @@ impl Client {
     /// Hands the agent a prompt. It answers at once; what follows comes as events.
     ///
     /// Model and provider are always named: the server would go on using the last one, also a bad one (spec/kilo.md 4).
-    pub async fn prompt(&self, turn: &TurnPlan) -> Result<(), CallError> {
-        let mut body = json!({
-            "parts": [{ "type": "text", "text": turn.prompt }],
-            "messageID": turn.message_id,
-            "agent": turn.agent,
-            "model": { "providerID": PROVIDER, "modelID": self.model },
-        });
-        if let (Some(variant), Some(members)) = (&turn.variant, body.as_object_mut()) {
-            members.insert("variant".to_owned(), json!(variant));
-        }
+    pub async fn prompt(&self, turn: &TurnPlan, images: &[Image]) -> Result<(), CallError> {
+        let text = Part::Text { text: &turn.prompt };
+        let body = Prompt {
+            parts: iter::once(text).chain(images.iter().map(Part::File)).collect(),
+            message_id: &turn.message_id,
+            agent: &turn.agent,
+            model: json!({ "providerID": PROVIDER, "modelID": self.model }),
+            variant: turn.variant.as_deref(),
+        };
         self.post_to_session("prompt_async", Some(&body)).await
     }
 
     /// Ends whatever the session is doing. True to the server's word also when it does nothing.
     pub async fn abort(&self) -> Result<(), CallError> {
-        self.post_to_session("abort", None).await
+        self.post_to_session("abort", None::<&Value>).await
     }
 
     /// Compacts the conversation; answers when that is done.
@@ -101,6 +144,43 @@ impl Client {
         Ok(events)
     }
 
+    /// What the server has now, after a gap in its events: everything of the turn that began at `since_ms`, its sub-agents' too.
+    pub async fn now(&self, limits: &Limits, since_ms: i64) -> Result<Answers, CallError> {
+        // In this order: what is written while it is asked is on the event stream, which is open by now.
+        let mut messages = vec![(self.session.clone(), self.messages(&self.session, limits).await?)];
+        for child in self.children(since_ms).await? {
+            let text = self.messages(&child, limits).await?;
+            messages.push((child, text));
+        }
+        let permissions = self.read("permission", limits).await?;
+        let questions = self.read("question", limits).await?;
+        let status = self.status().await?.map(|status| status.to_string());
+        Ok(Answers { messages, status, permissions, questions })
+    }
+
+    async fn messages(&self, session: &KiloSessionId, limits: &Limits) -> Result<String, CallError> {
+        let newest = limits::AGENT_MESSAGES_MAX;
+        self.read(&format!("session/{session}/message?limit={newest}"), limits).await
+    }
+
+    /// The sub-agents that began after `since_ms`.
+    async fn children(&self, since_ms: i64) -> Result<Vec<KiloSessionId>, CallError> {
+        let all: Vec<Child> = self.ask(&format!("session/{}/children", self.session)).await?;
+        let of_turn = all.into_iter().filter(|child| child.time.created >= since_ms);
+        Ok(of_turn.map(|child| child.id).take(limits::AGENT_CHILDREN_MAX).collect())
+    }
+
+    /// A body of any size, cut while it is read.
+    async fn read(&self, path: &str, limits: &Limits) -> Result<String, CallError> {
+        let call = self.http.get(format!("{}/{path}", self.base)).timeout(limits::AGENT_STATUS_TIMEOUT);
+        let mut response = expect_success(call.send().await?).await?;
+        let mut answer = Answer::new(limits);
+        while let Some(chunk) = response.chunk().await? {
+            answer.push(&chunk);
+        }
+        answer.finish().ok_or(CallError::Unreadable)
+    }
+
     /// What the session is doing. Idle ones are not in the server's list.
     async fn status(&self) -> Result<Option<Value>, CallError> {
         let mut statuses: Map<String, Value> = self.ask("session/status").await?;
@@ -122,9 +202,27 @@ impl Client {
         .await
     }
 
+    /// Tells the agent a person's word. False: it does not wait for it, or not any more.
+    pub async fn judge(&self, verdict: &Verdict) -> Result<bool, CallError> {
+        let (path, body) = match verdict {
+            Verdict::AnswerQuestion(answer) => {
+                (format!("question/{}/reply", answer.question_id), Some(json!({ "answers": answer.answers })))
+            }
+            Verdict::RejectQuestion(rejection) => (format!("question/{}/reject", rejection.question_id), None),
+            Verdict::AnswerPermission(answer) => {
+                (format!("permission/{}/reply", answer.permission_id), Some(json!({ "reply": answer.response })))
+            }
+        };
+        match self.post(&path, body.as_ref(), limits::AGENT_STATUS_TIMEOUT).await {
+            Ok(()) => Ok(true),
+            Err(CallError::Answer { status: StatusCode::NOT_FOUND, .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Answers a question with a refusal.
     pub async fn reject_question(&self, question: &str) -> Result<(), CallError> {
-        self.post(&format!("question/{question}/reject"), None, limits::AGENT_CALL_TIMEOUT).await
+        self.post(&format!("question/{question}/reject"), None::<&Value>, limits::AGENT_CALL_TIMEOUT).await
     }
 
     /// Opens the event stream. Only what happens from now on is on it.
@@ -132,11 +230,11 @@ impl Client {
         expect_success(self.http.get(format!("{}/event", self.base)).send().await?).await
     }
 
-    async fn post_to_session(&self, verb: &str, body: Option<&Value>) -> Result<(), CallError> {
+    async fn post_to_session(&self, verb: &str, body: Option<&impl Serialize>) -> Result<(), CallError> {
         self.post(&format!("session/{}/{verb}", self.session), body, limits::AGENT_CALL_TIMEOUT).await
     }
 
-    async fn post(&self, path: &str, body: Option<&Value>, timeout: Duration) -> Result<(), CallError> {
+    async fn post(&self, path: &str, body: Option<&impl Serialize>, timeout: Duration) -> Result<(), CallError> {
         let mut call = self.http.post(format!("{}/{path}", self.base)).timeout(timeout);
         if let Some(body) = body {
             call = call.json(body);

@@ -60,6 +60,7 @@ pub fn for_agent(config: &Config, model: &Model, paths: &SessionPaths, plan: &Wo
 /// (spec/kilo.md 6).
 fn configuration(model: &Model, plan: &WorkspacePlan) -> Value {
     let full_name = format!("{PROVIDER}/{}", model.name);
+    let input: &[&str] = if model.sees_images { &["text", "image"] } else { &["text"] };
     let mut configuration = json!({
         "autoupdate": false,
         "share": "disabled",
@@ -75,6 +76,8 @@ fn configuration(model: &Model, plan: &WorkspacePlan) -> Value {
             "models": { &model.name: {
                 "name": model.name,
                 "tool_call": true,
+                "attachment": model.sees_images,
+                "modalities": { "input": input, "output": ["text"] },
                 "limit": { "context": 200_000, "output": 8_192 },
             } },
         } },
@@ -112,6 +115,7 @@ mod tests {
             base_url: "http://127.0.0.1:1/v1".into(),
             api_key: protocol::sandbox::Secret("model-key".into()),
             name: "m".into(),
+            sees_images: true,
         }
     }
 
@@ -128,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn the_server_knows_whether_the_model_takes_images() {
+        for (sees_images, input) in [(true, json!(["text", "image"])), (false, json!(["text"]))] {
+            let configuration = configuration(&Model { sees_images, ..model() }, &plan(json!({})));
+            let known = &configuration["provider"]["holdfast"]["models"]["m"];
+            assert_eq!((&known["attachment"], &known["modalities"]["input"]), (&json!(sees_images), &input));
+        }
+    }
+
+    #[test]
     fn the_agent_gets_no_token_and_the_caller_replaces_nothing_of_ours() {
         let plan = plan(json!({}));
         let paths = SessionPaths::new(Path::new("/r"), &plan.session_id);
@@ -140,6 +153,7 @@ mod tests {
             kilo: None,
             model: Some(model()),
             author: crate::session::config::Author { name: "n".into(), email: "e".into() },
+            limits: Default::default(),
         };
         let environment = for_agent(&config, &model(), &paths, &plan);
         let of = |wanted: &str| {

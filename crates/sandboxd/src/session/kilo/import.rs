@@ -1,4 +1,5 @@
-//! Puts an agent session under the id that was promised before any container existed into the agent's storage.
+//! Puts an agent session into the agent's storage: the one way in, for an empty one under the id that was promised before any
+//! container existed, and for one that was exported elsewhere.
 
 use super::environment::Environment;
 use crate::clock::now_ms;
@@ -14,50 +15,63 @@ use std::fs;
 use std::path::Path;
 use tokio::process::Command;
 
+/// What an import needs.
+pub struct Importer<'a> {
+    /// The agent's program.
+    pub kilo: &'a Path,
+    /// Names the home whose storage is meant, and configures the agent.
+    pub environment: &'a Environment,
+    /// The folder that the session is about from now on.
+    pub workspace: &'a Path,
+    /// For what the program says when it fails.
+    pub redactor: &'a Redactor,
+}
+
+/// `kilo import` did not take the file.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("{message}")]
+pub struct ImportError {
+    /// Its exit code, if it ended by itself.
+    pub code: Option<i32>,
+    /// What it said.
+    pub message: String,
+}
+
+impl Importer<'_> {
+    /// Imports the session that `file` holds. Importing twice does no harm.
+    pub async fn import(&self, file: &Path) -> Result<(), ImportError> {
+        let mut command = Command::new(self.kilo);
+        command.arg("import").arg(file).current_dir(self.workspace);
+        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        let (code, message) = match command::run(command, limits::IMPORT_TIMEOUT).await {
+            Ok(finished) if finished.succeeded() => return Ok(()),
+            Ok(finished) => {
+                let code = finished.code.unwrap_or(-1);
+                (finished.code, format!("exit {code}{}", command::quote(&finished.tail)))
+            }
+            Err(error) => (None, error.to_string()),
+        };
+        Err(ImportError { code, message: self.redactor.clean(&message) })
+    }
+
+    /// Imports an empty session of this id.
+    pub async fn import_empty(&self, paths: &SessionPaths, session: &KiloSessionId) -> Result<(), WorkError> {
+        let file = paths.own.join(format!("empty-{session}.json"));
+        fs::write(&file, empty_session(session).to_string()).map_err(WorkError::Workspace)?;
+        let result = self.import(&file).await;
+        let _ = fs::remove_file(&file);
+        result.map_err(|error| WorkError::Import(error.message))
+    }
+}
+
 /// Whether the agent's storage in this home holds `session` already.
 pub fn is_imported(paths: &SessionPaths, session: &KiloSessionId) -> bool {
     fs::read_to_string(paths.imported()).is_ok_and(|text| text == session.as_str())
 }
 
-/// Forgets what [`is_imported`] knows: the server says otherwise.
-pub fn forget(paths: &SessionPaths) {
-    let _ = fs::remove_file(paths.imported());
-}
-
-/// Imports an empty session. Importing twice does no harm.
-pub async fn import_empty(
-    kilo: &Path,
-    environment: &Environment,
-    paths: &SessionPaths,
-    session: &KiloSessionId,
-    redactor: &Redactor,
-) -> Result<(), WorkError> {
-    let file = paths.own.join(format!("empty-{session}.json"));
-    fs::write(&file, empty_session(session).to_string()).map_err(WorkError::Workspace)?;
-    let result = import(kilo, environment, paths, &file, redactor).await;
-    let _ = fs::remove_file(&file);
-    result?;
+/// Remembers what [`is_imported`] is asked.
+pub fn remember(paths: &SessionPaths, session: &KiloSessionId) -> Result<(), WorkError> {
     fs::write(paths.imported(), session.as_str()).map_err(WorkError::Workspace)
-}
-
-async fn import(
-    kilo: &Path,
-    environment: &Environment,
-    paths: &SessionPaths,
-    file: &Path,
-    redactor: &Redactor,
-) -> Result<(), WorkError> {
-    let mut command = Command::new(kilo);
-    command.arg("import").arg(file).current_dir(&paths.workspace);
-    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
-    match command::run(command, limits::IMPORT_TIMEOUT).await {
-        Ok(finished) if finished.succeeded() => Ok(()),
-        Ok(finished) => {
-            let code = finished.code.unwrap_or(-1);
-            Err(WorkError::Import(redactor.clean(&format!("exit {code}{}", command::quote(&finished.tail)))))
-        }
-        Err(error) => Err(WorkError::Import(redactor.clean(&error.to_string()))),
-    }
 }
 
 /// The smallest session that `kilo import` takes; it fills in project and directory itself.

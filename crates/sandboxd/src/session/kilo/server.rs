@@ -1,7 +1,8 @@
 //! One running `kilo serve`: started, watched, stopped.
 //!
-//! A task owns the process. It drains its outputs, tells everybody when it ended, and kills its group when the
-//! [`Server`] is dropped, so that no way out of a function leaves an agent server behind.
+//! A task owns the process. It drains its outputs, and ends it when the [`Server`] is dropped, so that no way out of a function
+//! leaves an agent server behind. However it ended, its tools end with it, and only then everybody is told: nothing of it
+//! writes any more while its work is committed.
 
 use super::client::Client;
 use super::environment::Environment;
@@ -10,6 +11,7 @@ use crate::session::command;
 use crate::session::command::Group;
 use crate::session::error::WorkError;
 use crate::session::limits;
+use crate::session::reap;
 use crate::session::redact::Redactor;
 use nix::sys::signal::Signal;
 use nix::sys::signal::kill;
@@ -117,6 +119,8 @@ impl Server {
 struct Process {
     child: Child,
     group: Group,
+    /// The value of its mark.
+    mark: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +142,8 @@ async fn launch(recipe: &Recipe<'_>, port: u16) -> Result<Process, NotListening>
     let mut command = Command::new(recipe.kilo);
     command.args(["serve", "--hostname", "127.0.0.1", "--port", &port.to_string()]);
     command.env_clear().envs(recipe.environment.iter().map(|(name, value)| (name, value)));
-    command.current_dir(recipe.workspace).process_group(0);
+    let mark = uuid::Uuid::new_v4().to_string();
+    command.env(reap::AGENT_MARK, &mark).current_dir(recipe.workspace).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let group = Group::of(&child);
@@ -166,7 +171,7 @@ async fn launch(recipe: &Recipe<'_>, port: u16) -> Result<Process, NotListening>
         }
     };
     match tokio::time::timeout(limits::AGENT_START_TIMEOUT, listening).await {
-        Ok(Ok(())) => Ok(Process { child, group }),
+        Ok(Ok(())) => Ok(Process { child, group, mark }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(NotListening::Timeout { tail: said.borrow().trim().to_owned() }),
     }
@@ -202,6 +207,9 @@ async fn watch_over(mut process: Process, stop: oneshot::Receiver<()>, tell_gone
         }
     };
     process.group.leader = process.group.leader.filter(|_| status.is_err());
+    if !reap::kill_agent(&process.mark).await {
+        log::error("session", "tools_left", json!({ "agent": process.mark }));
+    }
     let reason = status.map_or_else(|error| error.to_string(), |status| status.to_string());
     tell_gone.send_replace(Some(format!("the agent server ended with {reason}")));
 }

@@ -1,0 +1,141 @@
+//! What of a session outlives its container, and when it is put away.
+//!
+//! | When | What |
+//! | --- | --- |
+//! | a turn has ended | the conversation; work in progress that is on its branch by now comes off the remote |
+//! | the session is stopped | the conversation, if a turn has run since it was last kept |
+//! | the container is ended | the same, and work in progress |
+//!
+//! Whoever ends the agent does that first: what is kept does not change any more while it is read. One keeping at a time: who comes second
+//! waits, and finds nothing left to do. What fails is logged, and tried again at the next occasion.
+
+use super::git::Git;
+use super::kilo::environment::Environment;
+use super::kilo::import::Importer;
+use super::redact::Redactor;
+use super::snapshot;
+use super::snapshot::Store;
+use super::state::Session;
+use super::wip;
+use super::wip::Saved;
+use crate::log;
+use protocol::id::ExecutionId;
+use protocol::id::KiloSessionId;
+use serde_json::json;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+/// How to keep a session: what its newest work said.
+#[derive(Clone)]
+pub struct Means {
+    /// The agent's program.
+    pub kilo: PathBuf,
+    /// The agent's environment.
+    pub environment: Environment,
+    /// The agent's session.
+    pub kilo_session: KiloSessionId,
+    /// Hides secrets in what programs say.
+    pub redactor: Redactor,
+    /// Pushes.
+    pub git: Git,
+    /// Where the conversation goes. None: it is not kept.
+    pub store: Option<Store>,
+}
+
+/// What a session knows of its keeping.
+#[derive(Default)]
+pub struct Keeping {
+    means: Mutex<Option<Means>>,
+    /// Whether a turn has begun since the conversation was last kept.
+    unsaved: AtomicBool,
+    /// Held by the one keeping.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Keeping {
+    /// From now on it is done this way.
+    pub fn by(&self, means: Means) {
+        *self.means.lock().unwrap_or_else(PoisonError::into_inner) = Some(means);
+    }
+
+    /// A turn begins: there will be something to keep.
+    pub fn turn_begins(&self) {
+        self.unsaved.store(true, Ordering::Relaxed);
+    }
+
+    /// From now on nothing is kept. Returns how it was.
+    pub fn give_up(&self) -> Option<Means> {
+        self.means.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn means(&self) -> Option<Means> {
+        self.means.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Waits for the end of a turn, and keeps what it left.
+pub async fn after_turn(session: Arc<Session>, execution: ExecutionId) {
+    session.wait_for_end_of(&execution).await;
+    conversation(&session).await;
+    let Some(means) = session.keeping.means() else { return };
+    if session.running().is_none()
+        && let Err(error) = wip::tidy(&means.git, &session.paths, &session.id).await
+    {
+        log::warn("session", "wip_not_tidied", json!({ "sessionId": session.id, "error": error.to_string() }));
+    }
+}
+
+/// Keeps all of it: the container is about to end, and nothing of the session runs any more.
+pub async fn everything(session: &Session) {
+    tokio::join!(conversation(session), work_in_progress(session));
+}
+
+/// Keeps the conversation, if anything was added to it.
+pub async fn conversation(session: &Session) {
+    let keeping = &session.keeping;
+    let _turn = keeping.turn.lock().await;
+    let Some(means) = keeping.means() else { return };
+    let Some(store) = &means.store else { return };
+    // Before the export: a turn that begins meanwhile is not in it.
+    if !keeping.unsaved.swap(false, Ordering::Relaxed) {
+        return;
+    }
+    let Ok(_place) = session.shared.exports.acquire().await else { return };
+    let agent = Importer {
+        kilo: &means.kilo,
+        environment: &means.environment,
+        workspace: &session.paths.workspace,
+        redactor: &means.redactor,
+    };
+    match snapshot::save(&agent, &session.paths, &means.kilo_session, store).await {
+        Ok(bytes) => log::info("session", "snapshot_kept", json!({ "sessionId": session.id, "bytes": bytes })),
+        Err(error) => {
+            keeping.unsaved.store(true, Ordering::Relaxed);
+            log::warn("session", "snapshot_not_kept", json!({ "sessionId": session.id, "error": error.to_string() }));
+        }
+    }
+}
+
+/// Takes off the remote what is kept there of a session that is gone. Its conversation is the object's to delete.
+pub async fn forget(session: &Session, means: &Means) {
+    if let Err(error) = wip::forget(&means.git, &session.paths, &session.id).await {
+        log::warn("session", "wip_not_tidied", json!({ "sessionId": session.id, "error": error.to_string() }));
+    }
+}
+
+async fn work_in_progress(session: &Session) {
+    let Some(means) = session.keeping.means() else { return };
+    match wip::save(&means.git, &session.paths, &session.id).await {
+        Ok(Saved::Nothing) => {}
+        Ok(Saved::Pushed { commit }) => {
+            log::info("session", "wip_pushed", json!({ "sessionId": session.id, "commit": commit }));
+        }
+        Err(error) => {
+            log::error("session", "wip_not_pushed", json!({ "sessionId": session.id, "error": error.to_string() }));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! `sandboxd session` between an agent server and an object that the test plays.
+
+use crate::agent;
+use crate::agent::Agent;
+use crate::object::Object;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde_json::Value;
+use serde_json::json;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Not that of the recordings: what they say of their turns is not about ours.
+pub const KILO_SESSION: &str = "ses_0123456789abABCDEFGHIJKLMN";
+pub const EXECUTION: &str = "exc_00000000000000000000000001";
+
+/// Dropping it ends every process.
+pub struct Stage {
+    pub agent: Agent,
+    pub object: Object,
+    pub session: String,
+    folder: TempDir,
+    limits: Value,
+    sandboxd: Option<Child>,
+    url: String,
+}
+
+impl Stage {
+    /// With these `HOLDFAST_LIMITS` for the machines.
+    pub async fn new(limits: Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let session = format!("agent_{}", uuid::Uuid::new_v4());
+        let mut stage = Self {
+            agent: Agent::start(&folder.path().join("bin")),
+            object: Object::start().await,
+            session,
+            folder,
+            limits: json!({ "sandbox": limits }),
+            sandboxd: None,
+            url: String::new(),
+        };
+        let workspace = stage.workspace();
+        fs::create_dir_all(&workspace).unwrap();
+        assert!(Command::new("git").args(["init", "--quiet"]).current_dir(workspace).status().unwrap().success());
+        stage.start_sandboxd();
+        stage
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.folder.path().join("root/workspace/sessions").join(&self.session)
+    }
+
+    /// Where `sandboxd` keeps what is its own.
+    pub fn own(&self) -> PathBuf {
+        self.folder.path().join("root/home").join(&self.session).join(".holdfast")
+    }
+
+    pub fn start_sandboxd(&mut self) {
+        let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_sandboxd"))
+            .arg("session")
+            .env_clear()
+            .env("PATH", path)
+            .env("HOLDFAST_ROOT", self.folder.path().join("root"))
+            .env("HOLDFAST_LISTEN", "127.0.0.1:0")
+            .env("HOLDFAST_LIMITS", self.limits.to_string())
+            .env("HOLDFAST_MODEL_BASE_URL", "http://127.0.0.1:1/v1")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let (tell, address) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                // Shown with the test's output when it fails.
+                println!("{line}");
+                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
+                if entry["event"] == "listening" {
+                    let _ = tell.send(entry["address"].as_str().unwrap().to_owned());
+                }
+            }
+        });
+        self.sandboxd = Some(child);
+        self.url = format!("http://{}", address.recv_timeout(Duration::from_secs(10)).unwrap());
+    }
+
+    /// Starts a turn and waits until the agent has the prompt and says that it began.
+    pub async fn start_turn(&self) {
+        let work = json!({
+            "attempt": 1,
+            "workspace": {
+                "sessionId": self.session,
+                "kiloSessionId": KILO_SESSION,
+                "gitUrl": "https://git.example/a.git",
+                "env": {},
+            },
+            "report": { "url": format!("{}/nowhere", self.url), "token": "t" },
+            "turn": {
+                "executionId": EXECUTION,
+                "messageId": "msg_00000000000000000000000001",
+                "prompt": "p",
+                "agent": "code",
+                "model": "m",
+                "autoCommit": false,
+                "ingestUrl": self.object.url,
+                "ingestSecret": "s",
+            },
+        });
+        let url = format!("{}/sessions/{}/work", self.url, self.session);
+        let answer = reqwest::Client::new().post(url).json(&work).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+        self.agent.prompted(1).await;
+        self.agent.event(&own("session.turn.open", json!({}))).await;
+    }
+
+    /// The agent says that its turn is over.
+    pub async fn end_turn(&self) {
+        self.agent.event(&own("session.turn.close", json!({ "reason": "completed" }))).await;
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.sandboxd.as_ref().unwrap().id()).unwrap();
+        nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    pub fn wait_for_sandboxd(&mut self) {
+        self.sandboxd.take().unwrap().wait().unwrap();
+    }
+
+    /// Of `/proc/PID/status`, in KiB.
+    pub fn memory(&self, field: &str) -> u64 {
+        let pid = self.sandboxd.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// The processes that carry the session's mark, by their command lines.
+    pub fn processes(&self) -> Vec<String> {
+        agent::processes(&self.session).into_iter().map(|(_, line)| line).collect()
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(mut sandboxd) = self.sandboxd.take() {
+            agent::end(&mut sandboxd, &self.session);
+        }
+    }
+}
+
+/// An event of our agent session.
+pub fn own(kind: &str, properties: Value) -> Value {
+    let mut event = json!({ "type": kind, "properties": { "sessionID": KILO_SESSION } });
+    event["properties"].as_object_mut().unwrap().extend(properties.as_object().unwrap().clone());
+    event
+}
+
+/// A whole text of the agent.
+pub fn part(id: &str, text: &str) -> Value {
+    own(
+        "message.part.updated",
+        json!({ "part": { "id": id, "messageID": "msg_answer", "type": "text", "text": text } }),
+    )
+}

@@ -1,0 +1,219 @@
+//! Agents: who there is, and what they say of themselves (spec/town.md 3.5).
+
+use crate::Step;
+use crate::error::Fault;
+use crate::error::Refusal;
+use crate::message::Output;
+use crate::message::bead::NewBead;
+use crate::message::effect::Effect;
+use crate::store;
+use crate::store::agent::AgentRow;
+use protocol::id::AgentId;
+use protocol::id::BeadId;
+use protocol::id::RigId;
+use protocol::town::agent::Agent;
+use protocol::town::agent::AgentStatus;
+use protocol::town::agent::Role;
+use protocol::town::bead::BeadEventType;
+use protocol::town::bead::BeadStatus;
+use protocol::town::bead::BeadType;
+use protocol::town::status::Frame;
+use serde_json::Map;
+
+/// What polecats are called, in this order, until all are taken.
+const NAMES: [&str; 20] = [
+    "Toast", "Maple", "Birch", "Shadow", "Clover", "Ember", "Sage", "Dusk", "Flint", "Coral", "Slate", "Reed", "Thorn",
+    "Pike", "Moss", "Wren", "Blaze", "Gale", "Drift", "Lark",
+];
+
+impl Step<'_> {
+    /// The agent, or a refusal.
+    pub fn agent(&self, agent: &AgentId) -> Result<AgentRow, Fault> {
+        store::agent::find(self.db, agent)?.ok_or_else(|| Refusal::AgentNotFound { agent: agent.clone() }.into())
+    }
+
+    pub fn register(&mut self, role: Role, name: String, identity: String, rig: Option<RigId>) -> Result<Agent, Fault> {
+        let taken = store::agent::select(self.db, "WHERE a.identity = ?", &[identity.as_str().into()])?;
+        if !taken.is_empty() {
+            return Err(Refusal::IdentityTaken { identity }.into());
+        }
+        let bead = self.create_bead(NewBead { rig, ..NewBead::new(BeadType::Agent, name) })?;
+        let id = AgentId::parse(bead.bead_id.as_str())
+            .map_err(|error| Refusal::Invalid { what: error.message.to_owned() })?;
+        let agent = Agent {
+            id,
+            rig_id: bead.rig_id,
+            role,
+            name: bead.title,
+            identity,
+            status: AgentStatus::Idle,
+            current_hook_bead_id: None,
+            dispatch_attempts: 0,
+            last_activity_at: None,
+            checkpoint: None,
+            created_at: self.now,
+            agent_status_message: None,
+            agent_status_updated_at: None,
+        };
+        store::agent::insert(self.db, &agent)?;
+        Ok(agent)
+    }
+
+    /// The mayor of the town, the refinery of the rig, or a polecat of the rig that has nothing to do: a new one if there is none.
+    pub fn get_or_create_agent(&mut self, role: Role, rig: Option<&RigId>) -> Result<Agent, Fault> {
+        let all = store::agent::all(self.db)?;
+        let own = |row: &&AgentRow| row.agent.role == role && row.agent.rig_id.as_ref() == rig;
+        let found = match role {
+            Role::Mayor => all.iter().find(|row| row.agent.role == Role::Mayor),
+            Role::Polecat => all
+                .iter()
+                .filter(own)
+                .find(|row| row.agent.status == AgentStatus::Idle && row.agent.current_hook_bead_id.is_none()),
+            Role::Other(_) | Role::Refinery => all.iter().find(own),
+        };
+        if let Some(found) = found {
+            return Ok(found.agent.clone());
+        }
+        let town = short(self.town()?.id.as_str()).to_owned();
+        if role == Role::Mayor {
+            return self.register(Role::Mayor, "mayor".into(), format!("mayor-{town}"), None);
+        }
+        let mut name = match role {
+            Role::Polecat => free_name(&all),
+            Role::Mayor | Role::Other(_) | Role::Refinery => role.as_str().to_owned(),
+        };
+        let place = short(rig.map_or("town", RigId::as_str)).to_owned();
+        let identity = |name: &str| format!("{name}-{}-{place}@{town}", role.as_str());
+        // Two rigs whose ids begin alike would give two agents one identity.
+        let base = name.clone();
+        let mut n = 1_usize;
+        while all.iter().any(|row| row.agent.identity == identity(&name)) {
+            n = n.saturating_add(1);
+            name = format!("{base}-{n}");
+        }
+        let identity = identity(&name);
+        self.register(role, name, identity, rig.cloned())
+    }
+
+    /// Deletes an agent. Its work goes back, or loses its name if it is over.
+    pub fn delete_agent(&mut self, agent: &AgentId) -> Result<(), Fault> {
+        self.agent(agent)?;
+        let filter = store::bead::Filter { assignee: Some(agent.clone()), ..Default::default() };
+        for bead in store::bead::list(self.db, &filter, i64::from(u32::MAX), 0)? {
+            if bead.kind == BeadType::Message || bead.status.is_terminal() {
+                store::bead::set_assignee(self.db, self.now, &bead.bead_id, None)?;
+            } else {
+                self.reopen(&bead.bead_id, "system")?;
+            }
+        }
+        database::execute(self.db, "DELETE FROM agent_nudges WHERE agent_bead_id = ?", &[agent.as_str().into()])?;
+        let own = BeadId::parse(agent.as_str()).map_err(|error| Refusal::Invalid { what: error.message.to_owned() })?;
+        self.delete_beads(&[own])?;
+        self.owe(&Effect::Forget { agent: agent.clone() })
+    }
+
+    /// A new start: its bead is open again with fresh counters, and it is idle.
+    pub fn reset_agent(&mut self, agent: &AgentId) -> Result<(), Fault> {
+        let hook = self.agent(agent)?.agent.current_hook_bead_id;
+        if let Some(bead) = hook {
+            self.unhook(agent)?;
+            if store::bead::find(self.db, &bead)?.is_some_and(|bead| !bead.status.is_terminal()) {
+                self.reopen(&bead, "system")?;
+                store::bead::reset_dispatch(self.db, &bead)?;
+            }
+        }
+        store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?;
+        Ok(store::agent::reset_dispatch(self.db, agent)?)
+    }
+
+    /// The line that an agent writes about its work.
+    pub fn say(&mut self, agent: &AgentId, message: &str) -> Result<(), Fault> {
+        let row = self.agent(agent)?;
+        store::agent::set_message(self.db, self.now, agent, message)?;
+        if let Some(bead) = row.agent.current_hook_bead_id {
+            let by = Some(agent.to_string());
+            self.note_change(&bead, BeadEventType::AgentStatus, by, None, Some(message), Map::new())?;
+        }
+        if self.facts.viewers > 0 {
+            self.outputs.push(Output::Broadcast(Box::new(Frame::AgentStatus {
+                kind: "agent_status",
+                agent_id: agent.clone(),
+                message: message.to_owned(),
+                timestamp: self.now,
+            })));
+        }
+        Ok(())
+    }
+
+    /// The mayor ended its turn. Only a working one waits, and only if nothing was asked of it since.
+    pub fn mayor_waits(&mut self, agent: &AgentId, fired_at: Option<i64>) -> Result<(), Fault> {
+        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
+        let since = row.agent.last_activity_at.unwrap_or_default();
+        let late = fired_at.is_some_and(|at| at < since);
+        if row.agent.role == Role::Mayor && row.agent.status == AgentStatus::Working && !late {
+            store::agent::set_status(self.db, self.now, agent, &AgentStatus::Waiting)?;
+        }
+        Ok(())
+    }
+
+    /// What the successor must know: where the work of an evicted agent was saved.
+    pub fn eviction_context(&mut self, agent: &AgentId, branch: &str, name: &str, saved_at: &str) -> Result<(), Fault> {
+        let hook = store::agent::find(self.db, agent)?.and_then(|row| row.agent.current_hook_bead_id);
+        let Some(mut bead) = hook.map(|hook| self.bead(&hook)).transpose()? else { return Ok(()) };
+        let note = format!(
+            "[Container eviction] {name} was stopped at {saved_at}. Its unfinished work was pushed to branch `{branch}`: pull that branch and \
+             continue from there."
+        );
+        bead.body = Some(match bead.body {
+            Some(body) if body.contains(&note) => body,
+            Some(body) => format!("{body}\n\n{note}"),
+            None => note,
+        });
+        Ok(store::bead::save_fields(self.db, self.now, &bead)?)
+    }
+
+    pub fn list_agents(
+        &self,
+        rig: Option<&RigId>,
+        role: Option<&Role>,
+        status: Option<&AgentStatus>,
+    ) -> Result<Vec<Agent>, Fault> {
+        let wanted = |agent: &Agent| {
+            rig.is_none_or(|rig| agent.rig_id.as_ref() == Some(rig))
+                && role.is_none_or(|role| agent.role == *role)
+                && status.is_none_or(|status| agent.status == *status)
+        };
+        Ok(store::agent::all(self.db)?.into_iter().map(|row| row.agent).filter(wanted).collect())
+    }
+
+    /// The bead on an agent's hook.
+    pub fn hooked_bead(&self, agent: &Agent) -> Result<Option<protocol::town::bead::Bead>, Fault> {
+        match &agent.current_hook_bead_id {
+            Some(bead) => Ok(store::bead::find(self.db, bead)?),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether a bead is there and not over.
+    pub fn is_live(&self, bead: &BeadId) -> Result<bool, Fault> {
+        Ok(store::bead::find(self.db, bead)?
+            .is_some_and(|bead| bead.status != BeadStatus::Closed && bead.status != BeadStatus::Failed))
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+/// The first name that no agent of the town has.
+fn free_name(all: &[AgentRow]) -> String {
+    let taken = |name: &str| all.iter().any(|row| row.agent.name == name);
+    let free = NAMES.into_iter().find(|name| !taken(name)).map(str::to_owned);
+    free.unwrap_or_else(|| {
+        let mut n = all.iter().filter(|row| row.agent.role == Role::Polecat).count().saturating_add(1);
+        while taken(&format!("Polecat-{n}")) {
+            n = n.saturating_add(1);
+        }
+        format!("Polecat-{n}")
+    })
+}

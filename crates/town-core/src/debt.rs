@@ -1,0 +1,199 @@
+//! What the town owes the world, and what came of it (spec/town.md 4.4, 4.6).
+//!
+//! A debt is written in the turn that decides on it and performed after that turn. Its outcome is an input; a crash in between leaves the row, and a later
+//! turn asks again.
+
+use crate::Step;
+use crate::error::Fault;
+use crate::event::Fact;
+use crate::limits::Limits;
+use crate::message::Notice;
+use crate::message::Output;
+use crate::message::effect::Effect;
+use crate::message::effect::Outcome;
+use crate::message::effect::PullRequestState;
+use crate::store;
+use object_core::owed::Debt;
+use object_core::owed::Owed;
+use protocol::id::AgentId;
+use protocol::id::BeadId;
+use protocol::town::agent::AgentStatus;
+use protocol::town::agent::Role;
+use protocol::town::bead::BeadEventType;
+
+impl Step<'_> {
+    /// Owes an effect. What was owed under the same key is replaced.
+    pub fn owe(&mut self, effect: &Effect) -> Result<(), Fault> {
+        Ok(Owed::owe(self.db, self.now, &effect.key(), effect, None)?)
+    }
+
+    /// Owes an effect unless its like is owed already.
+    pub fn owe_once(&mut self, effect: &Effect) -> Result<(), Fault> {
+        match Owed::<Effect>::find(self.db, &effect.key())? {
+            Some(_) => Ok(()),
+            None => self.owe(effect),
+        }
+    }
+
+    /// Takes what is due. What makes no sense any more is dropped.
+    pub fn pay_debts(&mut self) -> Result<(), Fault> {
+        for debt in Owed::<Effect>::take_due(self.db, self.now, |effect, _| retry_ms(self.limits, effect))? {
+            let mut start = None;
+            if let Effect::Start { agent, bead, prompt } = &debt.effect {
+                start = match self.start_plan(agent, bead.as_ref(), prompt.as_deref()) {
+                    Ok(plan) => plan.map(Box::new),
+                    Err(Fault::Refused(refusal)) => {
+                        self.drop_debt(&debt, &refusal.to_string())?;
+                        continue;
+                    }
+                    Err(fault) => return Err(fault),
+                };
+                let draining = self.is_draining()?;
+                if draining && start.is_some() && bead.is_none() {
+                    // The mayor's words are kept for the next container.
+                    self.defer(&debt)?;
+                    continue;
+                }
+                if start.is_none() || draining {
+                    // Where it stands is settled by heartbeats, or by their absence.
+                    Owed::<Effect>::settle(self.db, &debt.key)?;
+                    continue;
+                }
+            }
+            if debt.attempt > self.limits.effect_tries_max {
+                self.drop_debt(&debt, "no outcome was reported")?;
+                continue;
+            }
+            let Debt { key, effect, attempt, .. } = debt;
+            self.outputs.push(Output::Perform { key, attempt, effect, start });
+        }
+        Ok(())
+    }
+
+    pub fn outcome(&mut self, key: &str, outcome: &Outcome) -> Result<(), Fault> {
+        let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return Ok(()) };
+        match (&debt.effect, outcome) {
+            (Effect::Start { bead: None, .. }, Outcome::Draining) => self.defer(&debt),
+            (Effect::Start { agent, bead, .. }, _) => {
+                Owed::<Effect>::settle(self.db, key)?;
+                self.started(&debt, agent, bead.as_ref(), outcome)
+            }
+            (Effect::Poll { bead, url }, Outcome::PullRequest(state)) => {
+                Owed::<Effect>::settle(self.db, key)?;
+                self.polled(bead, url, *state)
+            }
+            (Effect::Tell { nudge, mail, .. }, Outcome::Done) => {
+                Owed::<Effect>::settle(self.db, key)?;
+                if let Some(nudge) = nudge {
+                    store::nudge::delivered(self.db, self.now, nudge)?;
+                }
+                mail.iter().try_for_each(|mail| self.mail_delivered(mail))
+            }
+            (Effect::Tell { agent, text, mail, .. }, Outcome::NotRunning) => {
+                Owed::<Effect>::settle(self.db, key)?;
+                if mail.is_empty() { self.not_told(agent, text) } else { Ok(()) }
+            }
+            (Effect::RefreshToken {}, Outcome::Done) => {
+                Owed::<Effect>::settle(self.db, key)?;
+                self.hold("token", self.limits.token_refresh_ms)
+            }
+            (_, Outcome::Done | Outcome::NotRunning) => Ok(Owed::<Effect>::settle(self.db, key).map(drop)?),
+            (_, Outcome::Failed { reason } | Outcome::Unknown { reason })
+                if debt.attempt >= self.limits.effect_tries_max =>
+            {
+                self.drop_debt(&debt, reason)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn defer(&self, debt: &Debt<Effect>) -> Result<(), Fault> {
+        let at = self.now.saturating_add(retry_ms(self.limits, &debt.effect));
+        Ok(Owed::<Effect>::begin_again(self.db, &debt.key, at)?)
+    }
+
+    fn drop_debt(&mut self, debt: &Debt<Effect>, reason: &str) -> Result<(), Fault> {
+        Owed::<Effect>::settle(self.db, &debt.key)?;
+        self.outputs.push(Output::Notice(Notice::EffectDropped { key: debt.key.clone(), reason: reason.to_owned() }));
+        Ok(())
+    }
+
+    fn started(
+        &mut self,
+        debt: &Debt<Effect>,
+        agent: &AgentId,
+        bead: Option<&BeadId>,
+        outcome: &Outcome,
+    ) -> Result<(), Fault> {
+        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
+        if row.agent.current_hook_bead_id.as_ref() != bead {
+            return Ok(());
+        }
+        match outcome {
+            Outcome::Done => {
+                if row.agent.role != Role::Refinery {
+                    store::agent::reset_dispatch(self.db, agent)?;
+                }
+                match bead {
+                    Some(bead) => self.note(bead, BeadEventType::AgentSpawned, Some(agent.to_string())),
+                    None => Ok(()),
+                }
+            }
+            Outcome::Draining => {
+                // It was never tried in truth: no attempt is burned by a container that ends.
+                store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?;
+                bead.map_or(Ok(()), |bead| self.unburn(bead))
+            }
+            Outcome::Failed { reason } => {
+                self.outputs
+                    .push(Output::Notice(Notice::EffectDropped { key: debt.key.clone(), reason: reason.clone() }));
+                if row.agent.status == AgentStatus::Working {
+                    store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?;
+                }
+                Ok(())
+            }
+            // The container may have taken it: heartbeats decide, or their absence.
+            Outcome::NotRunning | Outcome::PullRequest(_) | Outcome::Unknown { .. } => Ok(()),
+        }
+    }
+
+    fn unburn(&mut self, bead: &BeadId) -> Result<(), Fault> {
+        database::execute(
+            self.db,
+            "UPDATE beads SET dispatch_attempts = MAX(dispatch_attempts - 1, 0),
+                last_dispatch_attempt_at = CASE WHEN dispatch_attempts <= 1 THEN NULL ELSE last_dispatch_attempt_at END
+             WHERE bead_id = ?",
+            &[bead.as_str().into()],
+        )?;
+        let found = self.bead(bead)?;
+        if found.kind == protocol::town::bead::BeadType::Issue {
+            self.set_status(bead, protocol::town::bead::BeadStatus::Open, "system", None)?;
+        }
+        Ok(())
+    }
+
+    fn polled(&mut self, bead: &BeadId, url: &str, state: PullRequestState) -> Result<(), Fault> {
+        let state = match state {
+            PullRequestState::Closed => "closed",
+            PullRequestState::Merged => "merged",
+            PullRequestState::Open => return Ok(()),
+        };
+        let fact = Fact::PrStatusChanged { pr_url: url.to_owned(), pr_state: state.to_owned() };
+        self.report(None, Some(bead), &fact)
+    }
+
+    /// The mayor is started with the words that it could not be told. Others read their nudge when they run again.
+    fn not_told(&mut self, agent: &AgentId, text: &str) -> Result<(), Fault> {
+        match store::agent::find(self.db, agent)? {
+            Some(row) if row.agent.role == Role::Mayor => self.start_mayor(&row.agent, text).map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn retry_ms(limits: &Limits, effect: &Effect) -> i64 {
+    match effect {
+        Effect::Start { .. } => limits.start_retry_ms,
+        _ => limits.effect_retry_ms,
+    }
+}

@@ -1,0 +1,106 @@
+//! Escalations: what needs a person's eye, raised again until somebody sees it (spec/town.md 4.8).
+
+use crate::Step;
+use crate::error::Fault;
+use crate::error::Refusal;
+use crate::message::bead::NewBead;
+use crate::store;
+use crate::triage::Question;
+use protocol::id::AgentId;
+use protocol::id::BeadId;
+use protocol::id::RigId;
+use protocol::town::bead::Bead;
+use protocol::town::bead::BeadStatus;
+use protocol::town::bead::BeadType;
+use protocol::town::bead::Priority;
+use protocol::town::bead::label;
+use serde_json::Map;
+use serde_json::Value;
+
+/// How many characters of its words become the title.
+const TITLE_CHARS: usize = 100;
+/// How many escalations are listed.
+const LIST_MAX: i64 = 100;
+
+impl Step<'_> {
+    /// Makes an escalation, asks triage about it, and tells the mayor if it is more than small.
+    pub fn escalate(
+        &mut self,
+        words: &str,
+        body: Option<String>,
+        severity: Priority,
+        metadata: Map<String, Value>,
+        rig: Option<RigId>,
+        agent: Option<&AgentId>,
+    ) -> Result<Bead, Fault> {
+        let title: String = words.chars().take(TITLE_CHARS).collect();
+        let bead = self.create_bead(NewBead {
+            body: body.or_else(|| Some(words.to_owned())),
+            rig,
+            priority: if severity == Priority::Low { Priority::Medium } else { severity },
+            labels: vec![label::ESCALATION.into(), format!("severity:{}", severity.as_str())],
+            metadata,
+            created_by: agent.map(ToString::to_string),
+            ..NewBead::new(BeadType::Escalation, format!("Escalation: {title}"))
+        })?;
+        store::escalation::insert(self.db, &bead.bead_id, severity)?;
+        let options: &[&str] = match severity {
+            Priority::Low => &["NUDGE", "CLOSE_BEAD", "PROVIDE_GUIDANCE"],
+            Priority::Medium | Priority::High | Priority::Critical => {
+                &["ESCALATE_TO_MAYOR", "RESTART", "CLOSE_BEAD", "REASSIGN_BEAD"]
+            }
+        };
+        self.ask_triage(Question {
+            kind: "escalation",
+            agent,
+            title: bead.title.clone(),
+            context: words.to_owned(),
+            options,
+            escalation: Some(&bead.bead_id),
+        })?;
+        if severity >= Priority::Medium {
+            self.tell_mayor(&format!("[ESCALATION {}] {words}", severity.as_str()))?;
+        }
+        Ok(bead)
+    }
+
+    /// Somebody saw it: it is over.
+    pub fn acknowledge(&mut self, escalation: &BeadId) -> Result<Bead, Fault> {
+        let not_found = || Fault::from(Refusal::EscalationNotFound { escalation: escalation.clone() });
+        let bead = store::bead::find(self.db, escalation)?.ok_or_else(not_found)?;
+        if bead.kind != BeadType::Escalation {
+            return Err(not_found());
+        }
+        store::escalation::acknowledge(self.db, self.now, escalation)?;
+        self.set_status(escalation, BeadStatus::Closed, "user", None)
+    }
+
+    pub fn list_escalations(&self, acknowledged: Option<bool>) -> Result<Vec<Bead>, Fault> {
+        Ok(store::escalation::list(self.db, acknowledged, LIST_MAX)?)
+    }
+
+    /// Raises what nobody has seen for too long.
+    pub fn raise_escalations(&mut self) -> Result<(), Fault> {
+        for unseen in store::escalation::unseen(self.db, self.limits.escalation_raises_max)? {
+            if self.raise_at(&unseen) > self.now {
+                continue;
+            }
+            let severity = unseen.severity.raised();
+            store::escalation::raise(self.db, &unseen.bead, severity)?;
+            let title = self.bead(&unseen.bead)?.title;
+            self.tell_mayor(&format!("[ESCALATION {}, not acknowledged] {title}", severity.as_str()))?;
+        }
+        Ok(())
+    }
+
+    /// When the next escalation is to be raised.
+    pub fn next_raise(&self) -> Result<Option<i64>, Fault> {
+        let unseen = store::escalation::unseen(self.db, self.limits.escalation_raises_max)?;
+        Ok(unseen.iter().map(|unseen| self.raise_at(unseen)).min())
+    }
+
+    fn raise_at(&self, unseen: &store::escalation::Unseen) -> i64 {
+        let ages = unseen.raised.saturating_add(1).saturating_mul(self.limits.escalation_age_ms);
+        unseen.created_at.saturating_add(ages)
+    }
+}

@@ -1,0 +1,82 @@
+//! The mayor: one per town, talks with the user, is never hooked (spec/town.md 8.6).
+
+use crate::Step;
+use crate::error::Fault;
+use crate::message::effect::Effect;
+use crate::store;
+use object_core::owed::Debt;
+use object_core::owed::Owed;
+use protocol::town::agent::Agent;
+use protocol::town::agent::AgentStatus;
+use protocol::town::agent::Role;
+use protocol::town::mayor::MayorReached;
+use protocol::town::mayor::MayorSeen;
+use protocol::town::mayor::MayorSession;
+
+impl Step<'_> {
+    /// Says something to the mayor, and starts it for that if it does not run.
+    pub fn message_mayor(&mut self, message: &str) -> Result<MayorReached, Fault> {
+        let mayor = self.get_or_create_agent(Role::Mayor, None)?;
+        let session_status = self.reach_mayor(&mayor, message)?;
+        Ok(MayorReached { agent_id: mayor.id, session_status })
+    }
+
+    /// Starts the mayor unless it runs.
+    pub fn ensure_mayor(&mut self) -> Result<MayorReached, Fault> {
+        let mayor = self.get_or_create_agent(Role::Mayor, None)?;
+        let session_status = if is_there(&mayor) {
+            MayorSession::Active
+        } else {
+            self.start_mayor(&mayor, "You are on duty. Wait for the user.")?
+        };
+        Ok(MayorReached { agent_id: mayor.id, session_status })
+    }
+
+    pub fn mayor_seen(&self) -> Result<Option<MayorSeen>, Fault> {
+        let mayor = store::agent::select(self.db, "WHERE a.role = 'mayor'", &[])?.into_iter().next();
+        Ok(mayor.map(|row| MayorSeen {
+            status: if is_there(&row.agent) { MayorSession::Active } else { MayorSession::Idle },
+            last_activity_at: row.agent.last_activity_at,
+            session_id: row.agent.id.clone(),
+            agent_id: row.agent.id,
+        }))
+    }
+
+    /// Tells the mayor what happened, if there is one that runs. Nobody is started for it.
+    pub fn tell_mayor(&mut self, text: &str) -> Result<(), Fault> {
+        let mayor = store::agent::select(self.db, "WHERE a.role = 'mayor'", &[])?.into_iter().next();
+        match mayor.filter(|row| is_there(&row.agent)) {
+            Some(row) => self.reach_mayor(&row.agent, text).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn reach_mayor(&mut self, mayor: &Agent, text: &str) -> Result<MayorSession, Fault> {
+        if !is_there(mayor) {
+            return self.start_mayor(mayor, text);
+        }
+        let start = Effect::Start { agent: mayor.id.clone(), bead: None, prompt: None };
+        if let Some(Debt { attempt: 0, effect: Effect::Start { agent, bead, prompt }, .. }) =
+            Owed::<Effect>::find(self.db, &start.key())?
+        {
+            let prompt = [prompt, Some(text.to_owned())].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
+            self.owe(&Effect::Start { agent, bead, prompt: Some(prompt) })?;
+            return Ok(MayorSession::Starting);
+        }
+        store::agent::set_status(self.db, self.now, &mayor.id, &AgentStatus::Working)?;
+        store::agent::set_activity(self.db, Some(self.now), &mayor.id)?;
+        let nudge = Some(self.entropy.uuid());
+        self.owe(&Effect::Tell { agent: mayor.id.clone(), text: text.to_owned(), nudge, mail: vec![] })?;
+        Ok(MayorSession::Active)
+    }
+
+    pub fn start_mayor(&mut self, mayor: &Agent, prompt: &str) -> Result<MayorSession, Fault> {
+        store::agent::dispatched(self.db, self.now, &mayor.id)?;
+        self.owe(&Effect::Start { agent: mayor.id.clone(), bead: None, prompt: Some(prompt.to_owned()) })?;
+        Ok(MayorSession::Starting)
+    }
+}
+
+fn is_there(mayor: &Agent) -> bool {
+    matches!(mayor.status, AgentStatus::Stalled | AgentStatus::Waiting | AgentStatus::Working)
+}

@@ -1,0 +1,339 @@
+//! What is asked of the ledger, by subject. Callers were checked at the edge: who they are, and that their words are well formed.
+
+use crate::message::bead::BeadChanges;
+use crate::message::bead::NewBead;
+use protocol::id::AgentId;
+use protocol::id::BeadId;
+use protocol::id::RigId;
+use protocol::id::TownId;
+use protocol::town::agent::AgentStatus;
+use protocol::town::agent::NudgeMode;
+use protocol::town::agent::NudgePriority;
+use protocol::town::agent::Role;
+use protocol::town::bead::BeadStatus;
+use protocol::town::bead::BeadType;
+use protocol::town::bead::Priority;
+use protocol::town::config::TownConfig;
+use protocol::town::convoy::ConvoyTask;
+use protocol::town::convoy::FormulaStep;
+use protocol::town::convoy::MergeMode;
+use serde::Deserialize;
+use serde::Serialize;
+use serde_json::Map;
+use serde_json::Value;
+
+/// About beads.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum BeadCall {
+    Create(NewBead),
+    /// With all that is below it, and all that waits for it.
+    Delete {
+        beads: Vec<BeadId>,
+    },
+    DeleteByStatus {
+        rig: RigId,
+        status: BeadStatus,
+        kind: Option<BeadType>,
+    },
+    /// The history of one bead, or of the town, newest first.
+    Events {
+        bead: Option<BeadId>,
+        since: Option<i64>,
+        limit: i64,
+    },
+    Get {
+        bead: BeadId,
+    },
+    /// Newest first.
+    List {
+        rig: Option<RigId>,
+        status: Option<BeadStatus>,
+        kind: Option<BeadType>,
+        assignee: Option<AgentId>,
+        limit: i64,
+        offset: i64,
+    },
+    /// Gives it to another agent.
+    Reassign {
+        bead: BeadId,
+        rig: RigId,
+        agent: AgentId,
+    },
+    SetStatus {
+        bead: BeadId,
+        status: BeadStatus,
+        agent: String,
+    },
+    Update {
+        bead: BeadId,
+        rig: RigId,
+        changes: BeadChanges,
+        actor: String,
+    },
+    /// Why it waits.
+    Why {
+        bead: BeadId,
+    },
+}
+
+/// About agents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AgentCall {
+    /// Its run in the container ended. No agent: the mayor.
+    Completed {
+        agent: Option<AgentId>,
+        success: bool,
+        reason: Option<String>,
+    },
+    Delete {
+        agent: AgentId,
+    },
+    /// It says that its work is done.
+    Done {
+        agent: AgentId,
+        branch: String,
+        pr_url: Option<String>,
+        summary: Option<String>,
+    },
+    /// Its work was saved because its container ends.
+    EvictionContext {
+        agent: AgentId,
+        branch: String,
+        agent_name: String,
+        saved_at: String,
+    },
+    /// With a rig, one of another rig is not found.
+    Get {
+        agent: AgentId,
+        rig: Option<RigId>,
+    },
+    GetOrCreate {
+        role: Role,
+        rig: Option<RigId>,
+    },
+    Hook {
+        agent: AgentId,
+        bead: BeadId,
+    },
+    /// Oldest first.
+    List {
+        rig: Option<RigId>,
+        role: Option<Role>,
+        status: Option<AgentStatus>,
+    },
+    Prime {
+        agent: AgentId,
+    },
+    ReadCheckpoint {
+        agent: AgentId,
+    },
+    Register {
+        role: Role,
+        name: String,
+        identity: String,
+        rig: Option<RigId>,
+    },
+    /// A refinery sends its merge request back.
+    RequestChanges {
+        agent: AgentId,
+        feedback: String,
+        files: Vec<String>,
+    },
+    Reset {
+        agent: AgentId,
+    },
+    /// A line about what it does.
+    Say {
+        agent: AgentId,
+        message: String,
+    },
+    Unhook {
+        agent: AgentId,
+    },
+    /// The mayor ended its turn, at that time of its container.
+    Waiting {
+        agent: AgentId,
+        fired_at: Option<i64>,
+    },
+    WriteCheckpoint {
+        agent: AgentId,
+        data: Value,
+    },
+}
+
+/// About words between agents and people.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TalkCall {
+    Acknowledge {
+        escalation: BeadId,
+    },
+    /// Reads the mail, and so delivers it.
+    CheckMail {
+        agent: AgentId,
+    },
+    Escalate {
+        title: String,
+        body: Option<String>,
+        severity: Priority,
+        metadata: Map<String, Value>,
+        rig: Option<RigId>,
+        agent: Option<AgentId>,
+    },
+    Escalations {
+        acknowledged: Option<bool>,
+    },
+    Nudge {
+        agent: AgentId,
+        message: String,
+        mode: NudgeMode,
+        priority: NudgePriority,
+        source: String,
+        /// Only for [`NudgeMode::Queue`].
+        ttl_ms: Option<i64>,
+    },
+    NudgeDelivered {
+        nudge: String,
+    },
+    PendingNudges {
+        agent: AgentId,
+    },
+    /// Only an agent that holds the triage batch may.
+    ResolveTriage {
+        agent: AgentId,
+        request: BeadId,
+        action: String,
+        notes: String,
+    },
+    SendMail {
+        from: AgentId,
+        to: AgentId,
+        subject: String,
+        body: String,
+    },
+}
+
+/// About work that is handed out, reviewed and landed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WorkCall {
+    AdvanceMolecule {
+        agent: AgentId,
+        summary: String,
+    },
+    CloseConvoy {
+        convoy: BeadId,
+    },
+    CompleteReview {
+        entry: BeadId,
+        status: ReviewResult,
+        message: String,
+        commit: Option<String>,
+    },
+    Convoy {
+        convoy: BeadId,
+    },
+    /// Every active convoy, whole.
+    ConvoyDetails {},
+    /// Counts a convoy again.
+    ConvoyBeadClosed {
+        convoy: BeadId,
+    },
+    Convoys {},
+    /// Of beads that are there.
+    CreateConvoy {
+        title: String,
+        beads: Vec<BeadId>,
+        created_by: Option<String>,
+    },
+    CreateMolecule {
+        bead: BeadId,
+        steps: Vec<FormulaStep>,
+    },
+    CurrentStep {
+        agent: AgentId,
+    },
+    Sling {
+        rig: RigId,
+        title: String,
+        body: Option<String>,
+        priority: Priority,
+        labels: Vec<String>,
+        metadata: Map<String, Value>,
+    },
+    SlingConvoy {
+        rig: RigId,
+        title: String,
+        tasks: Vec<ConvoyTask>,
+        merge_mode: Option<MergeMode>,
+        staged: Option<bool>,
+    },
+    StartConvoy {
+        convoy: BeadId,
+    },
+    SubmitReview {
+        agent: AgentId,
+        bead: BeadId,
+        branch: String,
+        pr_url: Option<String>,
+        summary: Option<String>,
+    },
+    UpdateConvoy {
+        convoy: BeadId,
+        merge_mode: Option<MergeMode>,
+        feature_branch: Option<String>,
+    },
+}
+
+/// How a review ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReviewResult {
+    Conflict,
+    Failed,
+    Merged,
+}
+
+/// About the town itself, and its mayor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TownCall {
+    /// Adds a rig, or changes it.
+    AddRig {
+        rig: RigId,
+        name: String,
+        git_url: String,
+        default_branch: String,
+    },
+    /// Whole, with its secrets: what is shown is masked at the edge.
+    Config {},
+    /// What a tick would decide now, without doing it.
+    DryRun {},
+    /// Makes the town. Again is fine, and changes nothing.
+    Create {
+        town: TownId,
+        config: Box<TownConfig>,
+    },
+    EnsureMayor {},
+    Invariants {},
+    MayorStatus {},
+    MessageMayor {
+        message: String,
+    },
+    /// What stands in the way of applying some events.
+    Poisoned {},
+    RemoveRig {
+        rig: RigId,
+    },
+    Rig {
+        rig: RigId,
+    },
+    Rigs {},
+    Status {},
+    /// A partial update, with the rules of spec/town.md 3.8.
+    UpdateConfig {
+        changes: Map<String, Value>,
+    },
+}

@@ -1,0 +1,176 @@
+//! What a town and its container tell each other: heartbeats, and the drain.
+//!
+//! These are types of their own, so that whoever serves the container alone links nothing of the ledger.
+
+use protocol::id::AgentId;
+use protocol::id::InstanceId;
+use protocol::id::RigId;
+use protocol::town::Heartbeat;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// What happened on the side of the container.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ContainerInput {
+    /// Somebody in it asks, and waits for the [`ContainerAnswer`].
+    Call(ContainerCall),
+    /// It ended, as the runtime reports.
+    Ended {
+        /// When, in milliseconds: an end before the eviction is another container's.
+        at: i64,
+    },
+    /// It answered a health check, [`ContainerOutput::Handoff`] or another.
+    Health {
+        /// Which one.
+        instance: InstanceId,
+        /// Whether it was told to end.
+        draining: bool,
+    },
+    /// Nothing but time: the object was constructed, or its alarm rang.
+    Woke,
+}
+
+/// What a container asks of its town. Between the Worker and the object it travels as JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContainerCall {
+    /// Whether the town drains.
+    DrainStatus,
+    /// A container was told to end.
+    Eviction {
+        /// Which one, if it said so.
+        instance: Option<InstanceId>,
+    },
+    /// An agent lives.
+    Heartbeat {
+        /// Which agent. An unknown one is no error (spec/town.md 2.2).
+        agent: AgentId,
+        /// In which container, and what it does.
+        body: Heartbeat,
+        /// Of which rig.
+        rig: RigId,
+    },
+    /// A container says that it replaces the evicted one.
+    Ready {
+        /// Which one, if it said so.
+        instance: Option<InstanceId>,
+        /// What it was handed.
+        nonce: String,
+    },
+}
+
+/// The answer to the call of its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ContainerAnswer {
+    /// Whether it drains.
+    DrainStatus {
+        /// None if the town does not drain.
+        nonce: Option<String>,
+    },
+    /// It is recorded.
+    Eviction {
+        /// The nonce of the drain that it began.
+        nonce: String,
+    },
+    /// It is heard.
+    Heartbeat {
+        /// To be acknowledged by the container, if it may.
+        nonce: Option<String>,
+    },
+    /// It counts, or not.
+    Ready {
+        /// Whether the town does not drain any more.
+        cleared: bool,
+    },
+}
+
+/// What the shell is to do for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContainerOutput {
+    /// The answer to a [`ContainerInput::Call`]: exactly one.
+    Answer(ContainerAnswer),
+    /// The drain began or ended: for the log.
+    Drain(DrainChange),
+    /// If the container runs, ask it for its health with this nonce and report [`ContainerInput::Health`]. A container that does not run
+    /// is not started for it.
+    Handoff {
+        /// Ends the drain when a replacement sends it back.
+        nonce: String,
+    },
+}
+
+/// How the drain changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DrainChange {
+    /// A container was evicted.
+    Began {
+        /// Which one, if it said so.
+        instance: Option<InstanceId>,
+    },
+    /// The town is free again.
+    Ended(DrainEnd),
+    /// An acknowledgement did not count: a wrong nonce, or the evicted container's own.
+    Refused {
+        /// Who sent it.
+        instance: Option<InstanceId>,
+    },
+}
+
+/// What ended a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainEnd {
+    /// A replacement sent the nonce back.
+    Acknowledged,
+    /// The runtime reported the end of the evicted container.
+    Ended,
+    /// Nothing was heard for too long.
+    Expired,
+    /// A replacement showed itself.
+    Replaced,
+}
+
+impl DrainEnd {
+    /// The name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DrainEnd::Acknowledged => "acknowledged",
+            DrainEnd::Ended => "ended",
+            DrainEnd::Expired => "expired",
+            DrainEnd::Replaced => "replaced",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_and_answers_survive_the_way_to_the_object() {
+        let instance = InstanceId::parse("i-1").ok();
+        let calls = [
+            ContainerCall::DrainStatus,
+            ContainerCall::Eviction { instance: instance.clone() },
+            ContainerCall::Heartbeat {
+                agent: AgentId::parse("a").unwrap(),
+                body: Heartbeat { draining: true, ..Heartbeat::default() },
+                rig: RigId::parse("r").unwrap(),
+            },
+            ContainerCall::Ready { instance, nonce: "n".into() },
+        ];
+        for call in calls {
+            assert_eq!(serde_json::from_str::<ContainerCall>(&serde_json::to_string(&call).unwrap()).unwrap(), call);
+        }
+        let answers = [
+            ContainerAnswer::DrainStatus { nonce: None },
+            ContainerAnswer::Eviction { nonce: "n".into() },
+            ContainerAnswer::Heartbeat { nonce: Some("n".into()) },
+            ContainerAnswer::Ready { cleared: true },
+        ];
+        for answer in answers {
+            let sent = serde_json::to_string(&answer).unwrap();
+            assert_eq!(serde_json::from_str::<ContainerAnswer>(&sent).unwrap(), answer);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The town itself: its row, its configuration, its rigs (spec/town.md 3.5, 3.8).
+
+use crate::Step;
+use crate::error::Fault;
+use crate::error::Refusal;
+use crate::message::effect::Effect;
+use crate::store;
+use crate::store::town::TownRow;
+use protocol::id::RigId;
+use protocol::id::TownId;
+use protocol::town::bead::BeadStatus;
+use protocol::town::config::Rig;
+use protocol::town::config::TownConfig;
+use protocol::town::config::is_mask;
+use serde_json::Map;
+use serde_json::Value;
+
+/// Objects of the configuration that an update changes key by key. All others are replaced whole.
+const MERGED: [&str; 5] = ["container", "custom_instructions", "git_auth", "refinery", "role_models"];
+/// Who the town belongs to: given when it is made, and changed by nobody.
+const FIXED: [&str; 5] = ["created_by_user_id", "organization_id", "owner_id", "owner_type", "owner_user_id"];
+
+impl Step<'_> {
+    /// The town, or a refusal: what was never named has no ledger.
+    pub fn town(&self) -> Result<&TownRow, Fault> {
+        self.town.as_ref().ok_or_else(|| Refusal::TownNotFound {}.into())
+    }
+
+    pub fn create_town(&mut self, id: &TownId, config: TownConfig) -> Result<(), Fault> {
+        store::town::create(self.db, &TownRow { id: id.clone(), created_at: self.now, config })?;
+        self.town = store::town::find(self.db)?;
+        Ok(())
+    }
+
+    /// Merges a partial update. A secret that comes back masked keeps what is stored; null removes; the owner
+    /// and unknown fields are ignored.
+    pub fn update_config(&mut self, changes: Map<String, Value>) -> Result<TownConfig, Fault> {
+        let invalid = |error: String| Fault::from(Refusal::Invalid { what: format!("Invalid configuration: {error}") });
+        let stored = serde_json::to_value(&self.town()?.config).map_err(|error| invalid(error.to_string()))?;
+        let mut merged = stored.clone();
+        for (key, change) in changes.into_iter().filter(|(key, _)| !FIXED.contains(&key.as_str())) {
+            let Some(fields) = merged.as_object_mut() else { continue };
+            let old = fields.remove(&key).unwrap_or_default();
+            let change = keep_masked(&old, change);
+            let emptied = key == "default_model" && change.as_str() == Some("");
+            match (MERGED.contains(&key.as_str()), old, change) {
+                (_, _, Value::Null) => {}
+                _ if emptied => {}
+                (true, Value::Object(mut old), Value::Object(new)) => {
+                    for (key, value) in new {
+                        if value.is_null() {
+                            old.remove(&key)
+                        } else {
+                            old.insert(key, value)
+                        };
+                    }
+                    fields.insert(key, Value::Object(old));
+                }
+                (_, _, change) => {
+                    fields.insert(key, change);
+                }
+            }
+        }
+        let config: TownConfig = serde_json::from_value(merged).map_err(|error| invalid(error.to_string()))?;
+        config.check().map_err(invalid)?;
+        store::town::save_config(self.db, &config)?;
+        self.owe(&Effect::SyncConfig {})?;
+        if let Some(town) = &mut self.town {
+            town.config = config.clone();
+        }
+        Ok(config)
+    }
+
+    pub fn rig(&self, rig: &RigId) -> Result<Rig, Fault> {
+        store::town::rig(self.db, rig)?.ok_or_else(|| Refusal::RigNotFound { rig: rig.clone() }.into())
+    }
+
+    /// Adds a rig or changes it. A name moves from another rig only if that one has nothing unfinished.
+    pub fn add_rig(&mut self, id: &RigId, name: String, git_url: String, default_branch: String) -> Result<Rig, Fault> {
+        if let Some(other) = store::town::rig_named(self.db, &name)?.filter(|other| other.id != *id) {
+            for status in [BeadStatus::Open, BeadStatus::InProgress] {
+                let filter =
+                    store::bead::Filter { rig: Some(other.id.clone()), status: Some(status), ..Default::default() };
+                if !store::bead::list(self.db, &filter, 1, 0)?.is_empty() {
+                    return Err(Refusal::RigNameTaken { name }.into());
+                }
+            }
+            store::town::delete_rig(self.db, &other.id)?;
+        }
+        let created_at = store::town::rig(self.db, id)?.map_or(self.now, |rig| rig.created_at);
+        let rig = Rig { id: id.clone(), name, git_url, default_branch, created_at };
+        store::town::save_rig(self.db, &rig)?;
+        self.owe(&Effect::SetupRig { rig: id.clone() })?;
+        Ok(rig)
+    }
+
+    /// Removes a rig with all its beads.
+    pub fn remove_rig(&mut self, rig: &RigId) -> Result<(), Fault> {
+        self.rig(rig)?;
+        let filter = store::bead::Filter { rig: Some(rig.clone()), ..Default::default() };
+        let beads = store::bead::list(self.db, &filter, i64::from(u32::MAX), 0)?;
+        let beads: Vec<_> = beads.into_iter().map(|bead| bead.bead_id).collect();
+        self.delete_beads(&beads)?;
+        Ok(store::town::delete_rig(self.db, rig)?)
+    }
+}
+
+/// Puts back what is stored wherever the change holds its mask.
+fn keep_masked(stored: &Value, change: Value) -> Value {
+    match change {
+        Value::String(text) if is_mask(&text) => stored.clone(),
+        Value::Object(fields) => {
+            let old = |key: &str| stored.get(key).cloned().unwrap_or_default();
+            Value::Object(
+                fields.into_iter().map(|(key, value)| (key.clone(), keep_masked(&old(&key), value))).collect(),
+            )
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,269 @@
+//! Triage: questions of the patrol and of agents, answered in batches by a short-lived agent (spec/town.md 4.8).
+
+use crate::Step;
+use crate::bead::FailureReason;
+use crate::error::Fault;
+use crate::error::Refusal;
+use crate::message::bead::NewBead;
+use crate::message::effect::Effect;
+use crate::store;
+use protocol::id::AgentId;
+use protocol::id::BeadId;
+use protocol::id::RigId;
+use protocol::town::agent::AgentStatus;
+use protocol::town::agent::NudgeMode;
+use protocol::town::agent::NudgePriority;
+use protocol::town::agent::Role;
+use protocol::town::bead::Bead;
+use protocol::town::bead::BeadEventType;
+use protocol::town::bead::BeadStatus;
+use protocol::town::bead::BeadType;
+use protocol::town::bead::Priority;
+use protocol::town::bead::label;
+use serde_json::Map;
+use serde_json::json;
+
+/// What the patrol offers (spec/town.md 13, Q2).
+pub const PATROL_OPTIONS: &[&str] = &["RESTART", "CLOSE_BEAD", "ESCALATE"];
+
+/// A question for the triage agent.
+#[derive(Clone, Debug)]
+pub struct Question<'a> {
+    /// `stuck_agent`, `escalation`, …
+    pub kind: &'a str,
+    /// Whom it is about.
+    pub agent: Option<&'a AgentId>,
+    pub title: String,
+    pub context: String,
+    pub options: &'a [&'a str],
+    /// The escalation that ends with it.
+    pub escalation: Option<&'a BeadId>,
+}
+
+/// What a triage agent decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Decision {
+    CloseBead,
+    Discard,
+    EscalateToMayor,
+    Nudge,
+    ReassignBead,
+    Restart,
+    RestartWithBackoff,
+}
+
+impl Decision {
+    fn parse(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_uppercase().as_str() {
+            "CLOSE_BEAD" => Self::CloseBead,
+            "DISCARD" | "PROVIDE_GUIDANCE" => Self::Discard,
+            "ESCALATE" | "ESCALATE_TO_MAYOR" => Self::EscalateToMayor,
+            "NUDGE" => Self::Nudge,
+            "REASSIGN_BEAD" => Self::ReassignBead,
+            "RESTART" => Self::Restart,
+            "RESTART_WITH_BACKOFF" => Self::RestartWithBackoff,
+            _ => return None,
+        })
+    }
+}
+
+/// Questions that wait.
+const OPEN_REQUESTS: &str = "WHERE b.type = 'issue' AND b.status = 'open' AND b.labels LIKE '%\"gt:triage-request\"%'
+    ORDER BY b.rowid";
+/// Batches that somebody works on.
+const OPEN_BATCHES: &str =
+    "WHERE b.type = 'issue' AND b.status IN ('open', 'in_progress') AND b.labels LIKE '%\"gt:triage\"%'
+    AND b.created_by = 'patrol' LIMIT 1";
+
+impl Step<'_> {
+    /// Asks, unless the same is asked of the same agent already, or the patrol has asked too much.
+    pub fn ask_triage(&mut self, question: Question<'_>) -> Result<(), Fault> {
+        let open = self.open_triage()?;
+        let agent = question.agent.map(AgentId::as_str);
+        let same =
+            |bead: &&Bead| bead.text("triage_type") == Some(question.kind) && bead.text("agent_bead_id") == agent;
+        let by_patrol = |bead: &&Bead| bead.text("triage_type") != Some("escalation");
+        let waiting = i64::try_from(open.iter().filter(by_patrol).count()).unwrap_or(i64::MAX);
+        let is_escalation = question.kind == "escalation";
+        if !is_escalation && (open.iter().any(|bead| same(&bead)) || waiting >= self.limits.triage_open_max) {
+            return Ok(());
+        }
+        let row = match question.agent {
+            Some(agent) => store::agent::find(self.db, agent)?,
+            None => None,
+        };
+        let mut metadata = Map::new();
+        metadata.insert("triage_type".into(), json!(question.kind));
+        metadata.insert("agent_bead_id".into(), json!(agent));
+        metadata.insert("context".into(), json!(question.context));
+        metadata.insert("options".into(), json!(question.options));
+        metadata.insert("escalation_bead_id".into(), json!(question.escalation));
+        if let Some(hook) = row.as_ref().and_then(|row| row.agent.current_hook_bead_id.as_ref()) {
+            metadata.insert("hooked_bead_id".into(), json!(hook));
+        }
+        self.create_bead(NewBead {
+            body: Some(question.context.clone()),
+            rig: row.and_then(|row| row.agent.rig_id),
+            priority: Priority::High,
+            labels: vec![label::TRIAGE_REQUEST.into()],
+            metadata,
+            created_by: Some("patrol".into()),
+            ..NewBead::new(BeadType::Issue, question.title)
+        })
+        .map(drop)
+    }
+
+    pub fn open_triage(&self) -> Result<Vec<Bead>, Fault> {
+        Ok(store::bead::select(self.db, OPEN_REQUESTS, &[])?)
+    }
+
+    /// Starts a batch for what waits, unless one runs, one has just failed, or the container is being replaced.
+    pub fn dispatch_triage(&mut self) -> Result<(), Fault> {
+        let waiting = self.open_triage()?;
+        if waiting.is_empty() || self.is_draining()? || !store::bead::select(self.db, OPEN_BATCHES, &[])?.is_empty() {
+            return Ok(());
+        }
+        let since = self.now.saturating_sub(self.limits.triage_pause_ms);
+        let failed = store::bead::select(
+            self.db,
+            "WHERE b.type = 'issue' AND b.status = 'failed' AND b.last_dispatch_attempt_at > ? AND b.updated_at > ?
+             AND b.labels LIKE '%\"gt:triage\"%' LIMIT 1",
+            &[store::instant(since.saturating_sub(self.limits.gupp_stop_ms)), store::instant(since)],
+        )?;
+        let Some(rig) = store::town::rigs(self.db)?.into_iter().next() else { return Ok(()) };
+        if failed.is_empty() { self.start_batch(&waiting, &rig.id) } else { Ok(()) }
+    }
+
+    fn start_batch(&mut self, waiting: &[Bead], rig: &RigId) -> Result<(), Fault> {
+        let questions: Vec<String> =
+            waiting.iter().map(|bead| format!("- {} ({})", bead.title, bead.bead_id)).collect();
+        let batch = self.create_bead(NewBead {
+            body: Some(questions.join("\n")),
+            rig: Some(rig.clone()),
+            priority: Priority::High,
+            labels: vec![label::TRIAGE.into()],
+            created_by: Some("patrol".into()),
+            ..NewBead::new(BeadType::Issue, format!("Triage batch: {} request(s)", waiting.len()))
+        })?;
+        let agent = self.get_or_create_agent(Role::Polecat, Some(rig))?;
+        self.hook(&agent.id, &batch.bead_id)?;
+        self.dispatch(&agent.id, &batch.bead_id)
+    }
+
+    /// Carries out what a triage agent decided about a question. It is about the bead that was on the hook when it was asked.
+    pub fn resolve_triage(
+        &mut self,
+        agent: &AgentId,
+        request: &BeadId,
+        action: &str,
+        notes: &str,
+    ) -> Result<Bead, Fault> {
+        let hook = match store::agent::find(self.db, agent)? {
+            Some(row) => self.hooked_bead(&row.agent)?,
+            None => None,
+        };
+        let holds_batch = |bead: &Bead| bead.has_label(label::TRIAGE) && bead.created_by.as_deref() == Some("patrol");
+        if !hook.as_ref().is_some_and(holds_batch) {
+            return Err(Refusal::NotTriageAgent {}.into());
+        }
+        let asked = self.bead(request)?;
+        if !asked.has_label(label::TRIAGE_REQUEST) {
+            return Err(Refusal::NotWorkable { bead: request.clone(), why: "not a triage request".into() }.into());
+        }
+        let decision = Decision::parse(action).ok_or_else(|| Refusal::Invalid {
+            what: format!(
+                "Unknown triage action {action}: expected RESTART, RESTART_WITH_BACKOFF, CLOSE_BEAD, ESCALATE, ESCALATE_TO_MAYOR, \
+                 NUDGE, REASSIGN_BEAD, DISCARD or PROVIDE_GUIDANCE"
+            ),
+        })?;
+        if asked.status.is_terminal() {
+            return Ok(asked);
+        }
+        self.carry_out(decision, &asked, notes)?;
+        let resolution =
+            json!({"resolution_action": action.to_ascii_uppercase(), "resolution_notes": notes, "resolved_by": agent});
+        store::bead::merge_metadata(self.db, request, &resolution)?;
+        self.note(request, BeadEventType::TriageResolved, Some(agent.to_string()))?;
+        if let Some(escalation) = asked.text("escalation_bead_id").and_then(|id| BeadId::parse(id).ok())
+            && store::bead::find(self.db, &escalation)?.is_some()
+        {
+            self.set_status(&escalation, BeadStatus::Closed, agent.as_str(), None)?;
+        }
+        self.set_status(request, BeadStatus::Closed, agent.as_str(), None)?;
+        self.bead(request)
+    }
+
+    fn carry_out(&mut self, decision: Decision, asked: &Bead, notes: &str) -> Result<(), Fault> {
+        let target = asked.text("agent_bead_id").and_then(|id| AgentId::parse(id).ok());
+        let row = match &target {
+            Some(agent) => store::agent::find(self.db, agent)?,
+            None => None,
+        };
+        let bead = match asked.text("hooked_bead_id").and_then(|id| BeadId::parse(id).ok()) {
+            Some(bead) => store::bead::find(self.db, &bead)?.filter(|bead| !bead.status.is_terminal()),
+            None => None,
+        };
+        let agent = row.as_ref().map(|row| &row.agent);
+        let still_on_it =
+            |bead: &Bead| agent.is_some_and(|agent| agent.current_hook_bead_id.as_ref() == Some(&bead.bead_id));
+        match decision {
+            Decision::Discard => Ok(()),
+            Decision::EscalateToMayor => self.tell_mayor(&format!("[TRIAGE] {}: {notes}", asked.title)),
+            Decision::Nudge => match agent {
+                Some(agent) => {
+                    let words = if notes.is_empty() { asked.title.clone() } else { notes.to_owned() };
+                    let (mode, priority) = (NudgeMode::Immediate, NudgePriority::Urgent);
+                    self.nudge(&agent.id, words, mode, priority, "triage".into(), None).map(drop)
+                }
+                None => Ok(()),
+            },
+            Decision::CloseBead => {
+                let Some(bead) = bead else { return Ok(()) };
+                if let Some(agent) = agent.filter(|_| still_on_it(&bead)) {
+                    self.stop_agent(&agent.id, "triage closed its bead")?;
+                    self.unhook(&agent.id)?;
+                }
+                self.fail_by_triage(&bead.bead_id, notes)
+            }
+            Decision::ReassignBead => {
+                let Some(bead) = bead else { return Ok(()) };
+                if let Some(agent) = agent.filter(|_| still_on_it(&bead)) {
+                    self.stop_agent(&agent.id, "triage gave its bead to another")?;
+                    self.unhook(&agent.id)?;
+                }
+                if bead.dispatch_attempts >= self.limits.dispatch_attempts_max {
+                    return self.fail_by_triage(&bead.bead_id, notes);
+                }
+                self.reopen(&bead.bead_id, "triage")
+            }
+            Decision::Restart | Decision::RestartWithBackoff => {
+                let Some(agent) = agent else { return Ok(()) };
+                let Some(bead) = bead.filter(|bead| still_on_it(bead)) else { return Ok(()) };
+                self.stop_agent(&agent.id, "triage restarts it")?;
+                if bead.dispatch_attempts >= self.limits.dispatch_attempts_max {
+                    self.unhook(&agent.id)?;
+                    return self.fail_by_triage(&bead.bead_id, notes);
+                }
+                store::agent::set_status(self.db, self.now, &agent.id, &AgentStatus::Idle)?;
+                if bead.kind == BeadType::Issue {
+                    self.set_status(&bead.bead_id, BeadStatus::Open, "triage", None)?;
+                }
+                if decision == Decision::Restart {
+                    return Ok(store::agent::set_activity(self.db, None, &agent.id)?);
+                }
+                store::agent::set_activity(self.db, Some(self.now), &agent.id)?;
+                Ok(store::bead::set_last_dispatch(self.db, self.now, &bead.bead_id)?)
+            }
+        }
+    }
+
+    fn fail_by_triage(&mut self, bead: &BeadId, notes: &str) -> Result<(), Fault> {
+        let reason = FailureReason { code: "triage", message: notes.to_owned(), source: "triage" };
+        self.set_status(bead, BeadStatus::Failed, "triage", Some(reason)).map(drop)
+    }
+
+    /// Asks the container to end an agent's run.
+    pub fn stop_agent(&mut self, agent: &AgentId, reason: &str) -> Result<(), Fault> {
+        self.owe(&Effect::Stop { agent: agent.clone(), reason: reason.to_owned() })
+    }
+}
