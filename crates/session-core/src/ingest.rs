@@ -14,6 +14,7 @@ use crate::store;
 use crate::store::ExecutionRow;
 use crate::store::Status;
 use database::DatabaseError;
+use database::INTEGER_MAX;
 use database::execute;
 use object_core::entropy::constant_time_eq;
 use object_core::entropy::sha256_hex;
@@ -303,7 +304,8 @@ fn follow<'a, 'b>(last_seq: i64, events: &'a [IngestEvent<'b>]) -> Result<Follow
             followed.new.push(event);
             continue;
         };
-        let seq = i64::try_from(seq).map_err(|_| ())?;
+        // Beyond it no database keeps a number.
+        let seq = i64::try_from(seq).ok().filter(|seq| *seq <= INTEGER_MAX).ok_or(())?;
         let next = last.saturating_add(1);
         if seq == next || lost_range(event) == Some((next, seq)) {
             last = seq;

@@ -45,6 +45,14 @@ fn a_bad_frame_and_a_gap_take_nothing_from_the_other_frames_of_their_group() {
 }
 
 #[test]
+fn a_number_that_cannot_be_stored_is_a_gap_and_no_fault_of_the_group() {
+    let (mut world, execution, _) = World::running();
+    let lost = json!({"streamEventType": "events_lost", "seq": 1_u64 << 60, "data": {"from": 1, "to": 1_u64 << 60}});
+    let outputs = world.frames(&execution, &texts(&[lost, idle(1)]));
+    assert_eq!(answers(&outputs), [(0, "close 4002".into()), (1, "ack 1".into())]);
+}
+
+#[test]
 fn a_group_that_could_not_be_written_changes_nothing_and_can_be_sent_again() {
     let (mut world, execution, _) = World::running();
     database::execute(&world.db, "ALTER TABLE entity RENAME TO elsewhere", &[]).unwrap();
