@@ -1,5 +1,6 @@
 //! Tokens and keys: JWTs signed with HS256, the only algorithm that is accepted, and shared secrets (spec/session.md 2.2).
 
+use crate::http;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
@@ -66,7 +67,7 @@ pub fn verify<T: DeserializeOwned>(token: &str, secret: &str, now_ms: i64) -> Re
 
 fn decode<T: DeserializeOwned>(part: &str) -> Result<T, JwtError> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| JwtError::Invalid)?;
-    serde_json::from_slice(&bytes).map_err(|_| JwtError::Invalid)
+    http::parse(&bytes).map_err(|_| JwtError::Invalid)
 }
 
 fn mac(text: &str, secret: &str) -> Option<Hmac<Sha256>> {

@@ -3,6 +3,8 @@
 use crate::log;
 use object_core::lifecycle::LifecycleLimits;
 use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use worker::Env;
 
 /// The settings of this deployment.
@@ -23,21 +25,31 @@ pub struct Config {
     pub host: Option<Host>,
     /// The model that agents use, handed to containers.
     pub model: Vec<(&'static str, String)>,
+    /// The API of GitHub, without a slash at the end.
+    pub github_api_url: String,
+    /// gitlab.com, or what stands for it; without a slash at the end. Other instances are named by their towns.
+    pub gitlab_api_url: String,
     /// Origins that may open streams from a browser; empty means any.
     pub allowed_origins: Vec<String>,
     /// Whether `file://` and `http://127.0.0.1` are admitted as git and callback URLs.
     pub allow_loopback: bool,
     /// The numbers.
     pub limits: Limits,
+    /// The same as they were given, for containers: each of their roles reads its own section.
+    pub limits_given: Option<String>,
 }
 
-/// The numbers of each kind of object: `HOLDFAST_LIMITS` has this form.
+/// `HOLDFAST_LIMITS`: the numbers of each kind of object, and those of containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     pub container: LifecycleLimits,
     pub session: session_core::limits::Limits,
     pub town: town_core::limits::Limits,
+    /// The names are known to `sandboxd session`, which does not start with a wrong one.
+    sandbox: BTreeMap<String, NonZeroU64>,
+    /// The same for `sandboxd town`.
+    sandbox_town: BTreeMap<String, NonZeroU64>,
 }
 
 impl Limits {
@@ -49,12 +61,9 @@ impl Limits {
         Ok(limits)
     }
 
-    /// An override that cannot work is announced, and changes nothing.
-    fn parse_or_default(json: &str) -> Self {
-        Self::parse(json).unwrap_or_else(|error| {
-            log::error("HOLDFAST_LIMITS", &[("error", &error)]);
-            Self::default()
-        })
+    /// None: it cannot work, which is announced, and changes nothing.
+    fn parse_or_tell(json: &str) -> Option<Self> {
+        Self::parse(json).map_err(|error| log::error("HOLDFAST_LIMITS", &[("error", &error)])).ok()
     }
 }
 
@@ -71,10 +80,12 @@ impl Config {
         Self::read(|name| env.var(name).ok().map(|value| value.to_string()).filter(|value| !value.is_empty()))
     }
 
-    fn read(var: impl Fn(&str) -> Option<String>) -> Self {
+    /// Reads variables through `var`.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Self {
         let production = var("ENVIRONMENT").as_deref() == Some("production");
         // Overrides are for tests and demonstrations: production has one set of numbers.
-        let limits = var("HOLDFAST_LIMITS").filter(|_| !production);
+        let given = var("HOLDFAST_LIMITS").filter(|_| !production);
+        let limits = given.as_deref().and_then(Limits::parse_or_tell);
         let host = var("HOLDFAST_HOST_URL").zip(var("HOLDFAST_HOST_TOKEN")).map(|(url, token)| Host { url, token });
         Self {
             nextauth_secret: var("NEXTAUTH_SECRET"),
@@ -90,13 +101,21 @@ impl Config {
                 .into_iter()
                 .filter_map(|name| Some((name, var(name)?)))
                 .collect(),
+            github_api_url: url(var("GITHUB_API_URL"), "https://api.github.com"),
+            gitlab_api_url: url(var("GITLAB_API_URL"), "https://gitlab.com"),
             allowed_origins: var("WS_ALLOWED_ORIGINS")
                 .map(|list| list.split(',').map(|origin| origin.trim().to_owned()).filter(|o| !o.is_empty()).collect())
                 .unwrap_or_default(),
             allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1") && !production,
-            limits: limits.as_deref().map(Limits::parse_or_default).unwrap_or_default(),
+            limits_given: given.filter(|_| limits.is_some()),
+            limits: limits.unwrap_or_default(),
         }
     }
+}
+
+/// A base address: what is set, or the default.
+fn url(set: Option<String>, default: &str) -> String {
+    set.as_deref().unwrap_or(default).trim_end_matches('/').to_owned()
 }
 
 #[cfg(test)]
@@ -120,9 +139,16 @@ mod tests {
         let (development, production) = (config("development"), config("production"));
         assert_eq!((development.allow_loopback, production.allow_loopback), (true, false));
         assert_eq!((development.limits.session.hung_ms, production.limits), (60_000, Limits::default()));
+        assert_eq!((development.limits_given.is_some(), production.limits_given), (true, None));
         assert_eq!((development.host.is_some(), production.host.is_some()), (true, false));
         assert_eq!(production.worker_url.as_deref(), Some("https://w.example"));
         assert_eq!(Config::read(|name| (name == "ENVIRONMENT").then(|| "production".to_owned())).worker_url, None);
+    }
+
+    #[test]
+    fn the_fast_limits_of_tests_and_demonstrations_can_work() {
+        let limits = Limits::parse(include_str!("../limits.fast.json")).unwrap();
+        assert!(limits.town.drain_expiry_ms < Limits::default().town.drain_expiry_ms);
     }
 
     #[test]
@@ -135,8 +161,11 @@ mod tests {
             r#"{"session":{"hung_ms":30000}}"#,
             r#"{"container":{"idle_ms":0}}"#,
             r#"{"town":{"drain_handoff_ms":0}}"#,
+            r#"{"sandbox":{"batch_ms":0}}"#,
+            r#"{"sandbox":7}"#,
         ] {
             assert!(Limits::parse(bad).is_err(), "{bad}");
         }
+        assert!(Limits::parse(r#"{"sandbox":{"batch_ms":7},"sandbox_town":{"ready_timeout_ms":7}}"#).is_ok());
     }
 }

@@ -8,6 +8,7 @@
 //! | `object` | what every shell shares: alarm, waiting callers, timeouts |
 //! | `retry` | calls to objects that are tried again |
 //! | [`sql`] | workerd's SQL storage behind the port of the cores |
+//! | `forge` | pull requests on GitHub and GitLab |
 //! | `store` | the bucket: what is too large for tables |
 //! | `session` | `CloudAgentSession` |
 //! | `container` | `SandboxDO`, `TownContainerDO`, and the container runtimes |
@@ -24,6 +25,7 @@ mod agent;
 pub mod auth;
 pub mod config;
 mod container;
+mod forge;
 mod http;
 mod log;
 mod object;

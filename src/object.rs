@@ -150,11 +150,16 @@ pub async fn ask(env: &Env, binding: &str, name: &str, request: Request, limit_m
 /// The database of an object, with its schema.
 pub fn open(storage: &Storage, migrations: &[database::Migration]) -> WorkerdDatabase {
     let db = WorkerdDatabase::new(storage);
-    if let Err(error) = database::migrate(&db, migrations) {
+    extend(&db, migrations);
+    db
+}
+
+/// Adds to a schema what comes after it.
+pub fn extend(db: &WorkerdDatabase, migrations: &[database::Migration]) {
+    if let Err(error) = database::migrate(db, migrations) {
         // Every later statement will fail and say so to its caller.
         log::error("migration", &[("error", &error.to_string())]);
     }
-    db
 }
 
 /// A database error as the runtime takes it.

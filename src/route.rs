@@ -167,7 +167,7 @@ fn image(path: &str, file: &str) -> Option<(ImagePath, ImageFile)> {
 }
 
 /// Undoes percent-encoding; None if it is broken or not UTF-8.
-fn percent_decode(text: &str) -> Option<String> {
+pub fn percent_decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

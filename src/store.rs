@@ -5,6 +5,7 @@
 //! | `images/{user}/{path}/{file}` | an image that a user shows an agent |
 //! | `logs/{user}/{session}/{execution}.tar.gz` | the logs of one execution |
 //! | `snapshots/{user}/{session}` | the export of a session's conversation, gzipped |
+//! | `towns/{town}/agents/{agent}` | the session database of a town's agent |
 //!
 //! Bodies pass through: none is ever whole in memory. Who may read and write what is the affair of the routes.
 

@@ -1,3 +1,3 @@
 import { defineConfig } from "vitest/config";
 
-export default defineConfig({ test: { projects: ["sql-suite", "worker"] } });
+export default defineConfig({ test: { projects: ["sql-suite", "town", "worker"] } });

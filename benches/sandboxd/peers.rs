@@ -17,6 +17,8 @@
 
 #[path = "../../crates/sandboxd/tests/support/agent.rs"]
 mod agent;
+#[path = "../../crates/sandboxd/tests/support/process.rs"]
+mod process;
 
 use agent::Agent;
 use axum::body::Bytes;
@@ -73,7 +75,7 @@ struct Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        agent::end(&mut self.sandboxd, SESSION);
+        process::end(&mut self.sandboxd, SESSION);
     }
 }
 

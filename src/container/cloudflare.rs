@@ -2,8 +2,10 @@
 //!
 //! Start options are built by hand: the binding's own are dropped by the runtime (spec/platform.md 1.6).
 
+use crate::container::runtime::Call;
 use crate::container::runtime::ContainerRuntime;
 use crate::container::runtime::TOKEN;
+use crate::container::runtime::Variables;
 use crate::container::runtime::readdressed;
 use crate::route::ContainerKind;
 use js_sys::Array;
@@ -15,7 +17,6 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use worker::Container;
 use worker::Error;
-use worker::Request;
 use worker::Response;
 
 #[wasm_bindgen]
@@ -54,9 +55,11 @@ impl Cloudflare {
     }
 
     /// `{ entrypoint, env, enableInternet }` as a plain record.
-    fn options(&self, token: &str) -> worker::Result<JsValue> {
+    fn options(&self, token: &str, environment: &Variables) -> worker::Result<JsValue> {
         let env = Object::new();
-        for (name, value) in self.env.iter().map(|(name, value)| (*name, value.as_str())).chain([(TOKEN, token)]) {
+        let own = environment.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let all = own.chain(self.env.iter().map(|(name, value)| (*name, value.as_str())));
+        for (name, value) in all.chain([(TOKEN, token)]) {
             Reflect::set(&env, &name.into(), &value.into())?;
         }
         let entrypoint: Array = ["sandboxd", "init", "--", self.role].into_iter().map(JsValue::from_str).collect();
@@ -69,13 +72,13 @@ impl Cloudflare {
 }
 
 impl ContainerRuntime for Cloudflare {
-    async fn start(&self, _instance: &str, token: &str) -> worker::Result<()> {
+    async fn start(&self, _instance: &str, token: &str, environment: Variables) -> worker::Result<()> {
         let container = self.container()?;
         if container.running() {
             container.destroy(None).await?;
         }
         let raw: &JsValue = container.as_ref();
-        raw.unchecked_ref::<RawContainer>().start(&self.options(token)?)?;
+        raw.unchecked_ref::<RawContainer>().start(&self.options(token, &environment)?)?;
         // An agent works without a request to this object: only this keeps its container.
         raw.unchecked_ref::<RawContainer>().set_inactivity_timeout(INACTIVITY_MS)?;
         Ok(())
@@ -89,14 +92,8 @@ impl ContainerRuntime for Cloudflare {
         Ok(self.container()?.running())
     }
 
-    async fn fetch(
-        &self,
-        request: &Request,
-        body: Option<JsValue>,
-        path: &str,
-        token: &str,
-    ) -> worker::Result<Response> {
-        let request = readdressed(request, body, &format!("http://container{path}"), token)?;
+    async fn fetch(&self, call: Call<'_>) -> worker::Result<Response> {
+        let request = readdressed(&call, &format!("http://container{}", call.path))?;
         self.container()?.get_tcp_port(CONTAINER_PORT)?.fetch_request(request).await
     }
 

@@ -1,9 +1,12 @@
 //! Containers on a `sandboxd host` beside `wrangler dev`. Its API is `protocol::host`.
 
 use crate::config::Host;
+use crate::container::runtime::Call;
 use crate::container::runtime::ContainerRuntime;
 use crate::container::runtime::TOKEN;
+use crate::container::runtime::Variables;
 use crate::container::runtime::readdressed;
+use crate::http;
 use crate::object::within;
 use crate::route::ContainerKind;
 use protocol::host::Container;
@@ -15,7 +18,6 @@ use protocol::host::Start;
 use protocol::sandbox::CONTAINER_PORT;
 use protocol::sandbox::Secret;
 use std::collections::BTreeMap;
-use wasm_bindgen::JsValue;
 use worker::Error;
 use worker::Fetch;
 use worker::Method;
@@ -72,11 +74,12 @@ impl Local {
 }
 
 impl ContainerRuntime for Local {
-    async fn start(&self, instance: &str, token: &str) -> worker::Result<()> {
+    async fn start(&self, instance: &str, token: &str, environment: Variables) -> worker::Result<()> {
         // A leftover of an interrupted start holds another token.
         self.destroy().await?;
+        let common = self.env.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
         let mut env: BTreeMap<_, _> =
-            self.env.iter().map(|(name, value)| ((*name).to_owned(), Secret(value.clone()))).collect();
+            environment.into_iter().chain(common).map(|(name, value)| (name, Secret(value))).collect();
         env.insert(TOKEN.to_owned(), Secret(token.to_owned()));
         let url = format!("{}/internal/containers/{}/{}/{instance}/exited", self.worker_url, self.kind, self.name);
         let on_exit = Some(ExitHook { url, token: Secret(self.host.token.clone()) });
@@ -96,20 +99,14 @@ impl ContainerRuntime for Local {
     async fn running(&self) -> worker::Result<bool> {
         let mut answer = self.verb(Method::Get, "", None).await?;
         match answer.status_code() {
-            200 => Ok(serde_json::from_slice::<Container>(&answer.bytes().await?)?.running),
+            200 => Ok(http::parse::<Container>(&answer.bytes().await?)?.running),
             _ => Ok(false),
         }
     }
 
-    async fn fetch(
-        &self,
-        request: &Request,
-        body: Option<JsValue>,
-        path: &str,
-        token: &str,
-    ) -> worker::Result<Response> {
-        let url = self.url(&format!("/ports/{CONTAINER_PORT}{path}"));
-        let mut request = readdressed(request, body, &url, token)?;
+    async fn fetch(&self, call: Call<'_>) -> worker::Result<Response> {
+        let url = self.url(&format!("/ports/{CONTAINER_PORT}{}", call.path));
+        let mut request = readdressed(&call, &url)?;
         request.headers_mut()?.set(FORWARD_TOKEN_HEADER, &self.host.token)?;
         Fetch::Request(request).send().await
     }

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::container::cloudflare::Cloudflare;
 use crate::container::local::Local;
 use crate::route::ContainerKind;
+use protocol::town::TOWN_CONFIG_HEADER;
 use wasm_bindgen::JsValue;
 use worker::Headers;
 use worker::Request;
@@ -11,22 +12,33 @@ use worker::RequestInit;
 use worker::Response;
 use worker::State;
 
+/// Environment variables.
+pub type Variables = Vec<(String, String)>;
+
+/// A request for a container.
+pub struct Call<'a> {
+    /// Its method and headers count.
+    pub request: &'a Request,
+    pub body: Option<JsValue>,
+    /// With its query.
+    pub path: &'a str,
+    /// The bearer that the container asks for.
+    pub token: &'a str,
+    /// The configuration of a town, in ASCII.
+    pub town_config: Option<&'a str>,
+}
+
 /// A platform that runs one container for one object.
 pub trait ContainerRuntime {
-    /// Starts it on a fresh disk, ending what runs already. Its calls need `token` from then on.
-    async fn start(&self, instance: &str, token: &str) -> worker::Result<()>;
+    /// Starts it on a fresh disk, ending what runs already. Its calls need `token` from then on. `environment` is beside what every container
+    /// of this deployment is told.
+    async fn start(&self, instance: &str, token: &str, environment: Variables) -> worker::Result<()>;
     /// Waits until it has ended, and says true; false at once, where the platform calls instead.
     async fn ended(&self) -> worker::Result<bool>;
     /// Whether its first process lives.
     async fn running(&self) -> worker::Result<bool>;
-    /// Sends a request with this body to its port.
-    async fn fetch(
-        &self,
-        request: &Request,
-        body: Option<JsValue>,
-        path: &str,
-        token: &str,
-    ) -> worker::Result<Response>;
+    /// Sends a request to its port.
+    async fn fetch(&self, call: Call<'_>) -> worker::Result<Response>;
     /// Sends a signal to its first process.
     async fn signal(&self, name: &str) -> worker::Result<()>;
     /// Ends it now. Its disk is gone.
@@ -68,8 +80,8 @@ macro_rules! delegate {
 }
 
 impl ContainerRuntime for Runtime {
-    async fn start(&self, instance: &str, token: &str) -> worker::Result<()> {
-        delegate!(self, start, instance, token)
+    async fn start(&self, instance: &str, token: &str, environment: Variables) -> worker::Result<()> {
+        delegate!(self, start, instance, token, environment)
     }
 
     async fn ended(&self) -> worker::Result<bool> {
@@ -80,14 +92,8 @@ impl ContainerRuntime for Runtime {
         delegate!(self, running)
     }
 
-    async fn fetch(
-        &self,
-        request: &Request,
-        body: Option<JsValue>,
-        path: &str,
-        token: &str,
-    ) -> worker::Result<Response> {
-        delegate!(self, fetch, request, body, path, token)
+    async fn fetch(&self, call: Call<'_>) -> worker::Result<Response> {
+        delegate!(self, fetch, call)
     }
 
     async fn signal(&self, name: &str) -> worker::Result<()> {
@@ -113,17 +119,22 @@ pub const TOKEN: &str = "HOLDFAST_SANDBOX_TOKEN";
 /// What every container of this deployment is told, apart from its token.
 fn environment(config: &Config) -> Vec<(&'static str, String)> {
     let loopback = config.allow_loopback.then(|| ("ALLOW_LOOPBACK", "1".to_owned()));
-    config.model.iter().cloned().chain(loopback).collect()
+    let limits = config.limits_given.clone().map(|limits| ("HOLDFAST_LIMITS", limits));
+    config.model.iter().cloned().chain(loopback).chain(limits).collect()
 }
 
-/// A request with everything of `request` but its body and its bearer, which are given.
-pub fn readdressed(request: &Request, body: Option<JsValue>, url: &str, token: &str) -> worker::Result<Request> {
+/// The call as a request for `url`. Of its headers the bearer and the configuration are ours to set, whatever it came with.
+pub fn readdressed(call: &Call<'_>, url: &str) -> worker::Result<Request> {
     let headers = Headers::new();
-    for (name, value) in request.headers().entries() {
+    for (name, value) in call.request.headers().entries() {
         headers.append(&name, &value)?;
     }
-    headers.set("authorization", &format!("Bearer {token}"))?;
+    headers.set("authorization", &format!("Bearer {}", call.token))?;
+    match call.town_config {
+        Some(config) => headers.set(TOWN_CONFIG_HEADER, config)?,
+        None => headers.delete(TOWN_CONFIG_HEADER)?,
+    }
     let mut init = RequestInit::new();
-    init.with_method(request.method()).with_headers(headers).with_body(body);
+    init.with_method(call.request.method()).with_headers(headers).with_body(call.body.clone());
     Request::new_with_init(url, &init)
 }

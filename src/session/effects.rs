@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::container;
+use crate::http;
 use crate::object::ask;
 use crate::object::within;
 use crate::session::callback;
@@ -94,12 +95,12 @@ async fn to_sandbox(
     let bytes = response.bytes().await?;
     Ok(match response.status_code() {
         200..=299 => match effect {
-            Effect::Judge { .. } => taken(&serde_json::from_slice(&bytes)?),
-            Effect::Work { .. } => Outcome::Progress(serde_json::from_slice(&bytes)?),
+            Effect::Judge { .. } => taken(&http::parse(&bytes)?),
+            Effect::Work { .. } => Outcome::Progress(http::parse(&bytes)?),
             _ => Outcome::Done,
         },
         status => {
-            let error = serde_json::from_slice(&bytes).unwrap_or_else(|_| ApiError {
+            let error = http::parse(&bytes).unwrap_or_else(|_| ApiError {
                 error: "SANDBOX_CONNECT_FAILED".into(),
                 message: format!("the container answered {status}"),
             });

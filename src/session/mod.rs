@@ -100,12 +100,12 @@ impl DurableObject for CloudAgentSession {
         shell.wake()?;
         match request.path().as_str() {
             "/call" => {
-                let call: Call = serde_json::from_slice(&request.bytes().await?)?;
+                let call: Call = http::parse(&request.bytes().await?)?;
                 let result = shell.call(|reply| Input::Call { reply, call }).await?;
                 http::json(200, &result)
             }
             "/progress" => {
-                let progress: Progress = serde_json::from_slice(&request.bytes().await?)?;
+                let progress: Progress = http::parse(&request.bytes().await?)?;
                 let token = http::bearer(&request).unwrap_or_default();
                 let result = shell.call(|reply| Input::Progress { reply, token, progress }).await?;
                 http::json(200, &result)

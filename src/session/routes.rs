@@ -82,7 +82,7 @@ pub async fn progress(mut request: Request, env: &Env, user: &UserId, session: &
         Err(BodyError::TooLarge) => return http::json(413, &error("INVALID_REQUEST", "Body too large")),
         Err(BodyError::Broken) => return http::json(400, &error("INVALID_REQUEST", "Body could not be read")),
     };
-    if let Err(invalid) = serde_json::from_slice::<Progress>(&body) {
+    if let Err(invalid) = http::parse::<Progress>(&body) {
         return http::json(400, &error("INVALID_REQUEST", &invalid.to_string()));
     }
     match ask_with_token(env, user, session, "/progress", &token, &body).await? {
@@ -129,7 +129,7 @@ async fn post<T: serde::de::DeserializeOwned>(
     init.with_method(Method::Post).with_headers(headers).with_body(Some(js_sys::Uint8Array::from(body).into()));
     let request = Request::new_with_init(&format!("http://session{path}"), &init)?;
     let mut response = ask(env, BINDING, &session.object_name(user), request, limit_ms).await?;
-    Ok(serde_json::from_slice(&response.bytes().await?)?)
+    Ok(http::parse(&response.bytes().await?)?)
 }
 
 async fn upgrade(

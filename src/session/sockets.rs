@@ -110,7 +110,9 @@ impl Shell {
         // Completes the handshake of a close that the peer began; on one that is over it fails, which is fine.
         drop(socket.close(Some(1000), Some("")));
         let Some(execution) = execution else { return Ok(()) };
-        self.turn(Input::IngestClosed { execution, code, reason }).map(drop)
+        // One that could not be noted is found by `Woke`: without it no grace would begin.
+        let noted = self.turn(Input::IngestClosed { execution, code, reason }).map(drop);
+        noted.inspect_err(|_| self.woken.set(false))
     }
 }
 

@@ -96,7 +96,7 @@ impl Shell {
         let catching_up = filter.replay;
         let viewer = Viewer { session, cursor: filter.from_id, bytes: 0, catching_up, filter };
         pair.server.serialize_attachment(&viewer)?;
-        self.catch_up(&pair.server)?;
+        self.go_on(&pair.server);
         Response::from_websocket(pair.client)
     }
 
@@ -141,7 +141,7 @@ impl Shell {
         Ok(())
     }
 
-    /// A further round. A viewer for whom it fails has to come again; it is no affair of anybody else's.
+    /// A round. A viewer for whom it fails has to come again; it is no affair of anybody else's.
     fn go_on(self: &Rc<Self>, socket: &WebSocket) {
         if let Err(error) = self.catch_up(socket) {
             log::error("replay", &[("error", &error.to_string())]);
@@ -167,7 +167,7 @@ impl Shell {
         let mut all_as_arrays: Option<Vec<JsString>> = None;
         for socket in self.state.get_websockets_with_tag(STREAM) {
             let Some(viewer) = viewer_of(&socket).filter(|viewer| !viewer.catching_up) else { continue };
-            let wants = |event: &Broadcast| viewer.filter.admits(event.execution.as_deref(), &event.kind, event.at);
+            let wants = |event: &Broadcast| viewer.filter.admits(&event.execution, &event.kind, event.at);
             if !viewer.filter.batch {
                 let wanted = events.iter().zip(&frames).filter(|(event, _)| wants(event));
                 wanted.for_each(|(_, frame)| send_shared(&socket, frame));

@@ -1,195 +1,162 @@
-//! Who may call a town from inside its container (spec/town.md 2.1).
+//! Who may call a town (spec/town.md 2.1). Never skipped, also in development.
 //!
-//! A *container token* speaks for the whole container of one town. An *agent token*, the older form, speaks for one agent of one rig.
+//! | Guard | Whom it lets through |
+//! | --- | --- |
+//! | [`Guard::Container`] (C) | a container token of the town |
+//! | [`Guard::Expired`] | the same, also when it has expired |
+//! | [`Guard::Rig`] (R, X) | a container token of the town, or an agent token of the town and, where the path names one, of the rig |
+//! | [`Guard::Agent`] (A) | the same; an agent token must be this agent's |
+//! | [`Guard::Mayor`] (M) | any token of the town's container |
+//! | [`Guard::User`] (U) | a user's token; whose town it is, the town says |
 
+use super::caller::Caller;
 use super::error::TownError;
+use super::route::Ids;
+use super::token;
+use super::token::Claims;
 use crate::auth;
-use crate::auth::JwtError;
-use object_core::time::HOUR;
-use object_core::time::SECOND;
 use protocol::id::AgentId;
-use protocol::id::RigId;
 use protocol::id::TownId;
-use serde::Deserialize;
-use serde_json::Value;
+use protocol::town::AGENT_ID_HEADER;
+use worker::Request;
 
-/// A container token is not accepted longer than this after it was issued, whatever it says itself.
-const CONTAINER_TOKEN_AGE_MS: i64 = 8 * HOUR;
-
-const NO_TOKEN: &str = "Authentication required";
 const OTHER_TOWN: &str = "Cross-town access denied";
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ContainerClaims {
-    town_id: String,
-    scope: String,
-    iat: i64,
-    #[serde(rename = "userId")]
-    _user_id: String,
-    #[serde(rename = "exp")]
-    _exp: i64,
+/// Which rule a route has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    Agent,
+    Container,
+    Expired,
+    Mayor,
+    Rig,
+    User,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct AgentClaims {
-    agent_id: String,
-    rig_id: String,
-    town_id: String,
-    #[serde(rename = "userId")]
-    _user_id: String,
+/// What a request shows.
+#[derive(Default)]
+pub struct Shown {
+    /// The whole `Authorization` header.
+    pub authorization: Option<String>,
+    /// Whom a container says it speaks for.
+    pub agent: Option<String>,
 }
 
-/// Guard C: only a container token of this town.
-pub fn container(bearer: Option<&str>, secret: Option<&str>, now_ms: i64, town: &TownId) -> Result<(), TownError> {
-    let claims = claims(bearer, secret, now_ms)?;
-    let container =
-        container_claims(&claims, now_ms)?.ok_or(TownError::Unauthorized("Invalid container token payload"))?;
-    same_town(&container.town_id, town)
-}
-
-/// Guards R and A: a container token of this town, or the token of this very agent.
-pub fn agent(
-    bearer: Option<&str>,
-    secret: Option<&str>,
-    now_ms: i64,
-    town: &TownId,
-    rig: &RigId,
-    agent: &AgentId,
-) -> Result<(), TownError> {
-    let claims = claims(bearer, secret, now_ms)?;
-    if let Some(container) = container_claims(&claims, now_ms)? {
-        return same_town(&container.town_id, town);
+impl Shown {
+    /// Reads the headers.
+    pub fn of(request: &Request) -> worker::Result<Self> {
+        let headers = request.headers();
+        Ok(Self { authorization: headers.get("authorization")?, agent: headers.get(AGENT_ID_HEADER)? })
     }
-    let token: AgentClaims =
-        serde_json::from_value(claims).map_err(|_| TownError::Unauthorized("Invalid token payload"))?;
-    if token.rig_id != rig.as_str() {
-        return Err(TownError::Forbidden("Token rigId does not match route"));
-    }
-    same_town(&token.town_id, town)?;
-    // Empty: the token names no agent.
-    if token.agent_id.is_empty() || token.agent_id == agent.as_str() {
-        Ok(())
-    } else {
-        Err(TownError::Forbidden("Token agentId does not match route"))
+
+    fn bearer(&self) -> Option<&str> {
+        let (scheme, token) = self.authorization.as_deref()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
     }
 }
 
-fn claims(bearer: Option<&str>, secret: Option<&str>, now_ms: i64) -> Result<Value, TownError> {
-    let token = bearer.ok_or(TownError::Unauthorized(NO_TOKEN))?;
-    let secret = secret.ok_or(TownError::NoSecret)?;
-    auth::verify(token, secret, now_ms).map_err(|error| {
-        TownError::Unauthorized(match error {
-            JwtError::Expired => "Token expired",
-            JwtError::Signature => "Invalid token signature",
-            JwtError::Invalid => "Token validation failed",
-        })
-    })
+/// The deployment's secrets.
+#[derive(Clone, Copy, Default)]
+pub struct Secrets<'a> {
+    /// Of container and agent tokens.
+    pub town: Option<&'a str>,
+    /// Of user tokens.
+    pub user: Option<&'a str>,
 }
 
-/// None if it is another kind of token.
-fn container_claims(claims: &Value, now_ms: i64) -> Result<Option<ContainerClaims>, TownError> {
-    let container = ContainerClaims::deserialize(claims).ok().filter(|container| container.scope == "container");
-    match container {
-        Some(container) if now_ms.saturating_sub(container.iat.saturating_mul(SECOND)) > CONTAINER_TOKEN_AGE_MS => {
-            Err(TownError::Unauthorized("Token expired"))
+impl Guard {
+    /// Lets a request to the place of `ids` through, or says why not.
+    pub fn check(self, shown: &Shown, secrets: Secrets<'_>, now_ms: i64, ids: &Ids) -> Result<Caller, TownError> {
+        match self {
+            Self::Agent | Self::Rig => {
+                let claims = inside(shown, secrets, now_ms)?;
+                let of_container = claims.is_container();
+                if !of_container && ids.rig.as_ref().is_some_and(|rig| claims.rig_id.as_deref() != Some(rig.as_str())) {
+                    return Err(TownError::Forbidden("Token rigId does not match route"));
+                }
+                same_town(&claims, ids.town()?, OTHER_TOWN)?;
+                let own = claims.agent_id.filter(|own| !of_container && !own.is_empty());
+                let path = ids.agent.as_ref().map(AgentId::as_str);
+                if self == Self::Agent && own.is_some() && own.as_deref() != path {
+                    return Err(TownError::Forbidden("Token agentId does not match route"));
+                }
+                let claimed = path.or(shown.agent.as_deref()).filter(|_| of_container);
+                identity(own.as_deref().or(claimed))
+            }
+            Self::Mayor => {
+                let claims = inside(shown, secrets, now_ms)?;
+                same_town(&claims, ids.town()?, "Token townId does not match route")?;
+                identity(claims.agent_id.as_deref().or(shown.agent.as_deref()))
+            }
+            Self::Container => {
+                let claims = container(shown, secrets, Some(now_ms))?;
+                if claims.is_too_old(now_ms) {
+                    return Err(TownError::Unauthorized("Token expired".into()));
+                }
+                same_town(&claims, ids.town()?, OTHER_TOWN)?;
+                identity(shown.agent.as_deref())
+            }
+            Self::Expired => {
+                let claims = container(shown, secrets, None)?;
+                same_town(&claims, ids.town()?, OTHER_TOWN)?;
+                Caller::user(&claims.user_id)
+            }
+            Self::User => {
+                let user = auth::user(shown.authorization.as_deref(), secrets.user, now_ms);
+                let user = user.map_err(TownError::Unauthorized)?;
+                match &ids.user {
+                    Some(path) if *path != user => Err(TownError::Forbidden("Forbidden")),
+                    _ => Ok(Caller::User(user)),
+                }
+            }
         }
-        container => Ok(container),
     }
 }
 
-fn same_town(claimed: &str, town: &TownId) -> Result<(), TownError> {
-    if claimed == town.as_str() { Ok(()) } else { Err(TownError::Forbidden(OTHER_TOWN)) }
+/// A ticket for the status stream of `town`.
+pub fn ticket(ticket: &str, secrets: Secrets<'_>, now_ms: i64, town: &TownId) -> Result<(), TownError> {
+    let secret = secrets.town.ok_or(TownError::NoSecret)?;
+    let claims = token::read(ticket, secret, Some(now_ms)).map_err(|text| TownError::Unauthorized(text.into()))?;
+    if !claims.is_status_ticket() {
+        return Err(TownError::Unauthorized("Invalid ticket".into()));
+    }
+    same_town(&claims, town, OTHER_TOWN)
+}
+
+/// The token of a container or an agent.
+fn inside(shown: &Shown, secrets: Secrets<'_>, now_ms: i64) -> Result<Claims, TownError> {
+    let claims = claims(shown, secrets, Some(now_ms))?;
+    if claims.is_container() && claims.is_too_old(now_ms) {
+        return Err(TownError::Unauthorized("Token expired".into()));
+    }
+    if claims.is_container() || claims.is_agent() {
+        Ok(claims)
+    } else {
+        Err(TownError::Unauthorized("Invalid token payload".into()))
+    }
+}
+
+fn container(shown: &Shown, secrets: Secrets<'_>, now_ms: Option<i64>) -> Result<Claims, TownError> {
+    let claims = claims(shown, secrets, now_ms)?;
+    let refusal = || TownError::Unauthorized("Invalid container token payload".into());
+    if claims.is_container() { Ok(claims) } else { Err(refusal()) }
+}
+
+fn claims(shown: &Shown, secrets: Secrets<'_>, now_ms: Option<i64>) -> Result<Claims, TownError> {
+    let bearer = shown.bearer().ok_or_else(|| TownError::Unauthorized("Authentication required".into()))?;
+    let secret = secrets.town.ok_or(TownError::NoSecret)?;
+    token::read(bearer, secret, now_ms).map_err(|text| TownError::Unauthorized(text.into()))
+}
+
+/// Empty: nobody in particular.
+fn identity(agent: Option<&str>) -> Result<Caller, TownError> {
+    let agent = agent.filter(|agent| !agent.is_empty()).map(AgentId::parse).transpose()?;
+    Ok(Caller::Inside(agent))
+}
+
+fn same_town(claims: &Claims, town: &TownId, refusal: &'static str) -> Result<(), TownError> {
+    if claims.town_id == town.as_str() { Ok(()) } else { Err(TownError::Forbidden(refusal)) }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    const NOW: i64 = 1_800_000_000_000;
-    const SECRET: &str = "s";
-
-    fn sign(claims: Value) -> String {
-        auth::sign(&claims, SECRET).unwrap()
-    }
-
-    fn container_token(town: &str, age_ms: i64) -> String {
-        let iat = (NOW - age_ms) / SECOND;
-        sign(json!({"townId": town, "userId": "u", "scope": "container", "iat": iat, "exp": iat + 24 * 3600}))
-    }
-
-    fn agent_token(town: &str, rig: &str, agent: &str) -> String {
-        sign(json!({"townId": town, "rigId": rig, "agentId": agent, "userId": "u", "exp": NOW / SECOND + 3600}))
-    }
-
-    /// The status and text of the refusal; None if let through.
-    fn text(result: Result<(), TownError>) -> Option<(u16, String)> {
-        result.err().map(|error| (error.status(), error.to_string()))
-    }
-
-    fn refused(status: u16, text: &str) -> Option<(u16, String)> {
-        Some((status, text.to_owned()))
-    }
-
-    fn guard_c(token: Option<&str>) -> Option<(u16, String)> {
-        text(container(token, Some(SECRET), NOW, &TownId::parse("t1").unwrap()))
-    }
-
-    fn guard_a(token: Option<&str>) -> Option<(u16, String)> {
-        let (town, rig, id) = (TownId::parse("t1"), RigId::parse("r1"), AgentId::parse("a1"));
-        text(agent(token, Some(SECRET), NOW, &town.unwrap(), &rig.unwrap(), &id.unwrap()))
-    }
-
-    #[test]
-    fn both_guards_take_a_container_token_of_this_town_only() {
-        for guard in [guard_c, guard_a] {
-            assert_eq!(guard(Some(&container_token("t1", 0))), None);
-            assert_eq!(guard(Some(&container_token("t2", 0))), refused(403, "Cross-town access denied"));
-            assert_eq!(guard(None), refused(401, "Authentication required"));
-            assert_eq!(guard(Some("a.b")), refused(401, "Token validation failed"));
-            let forged = auth::sign(&json!({"townId": "t1", "scope": "container"}), "other").unwrap();
-            assert_eq!(guard(Some(&forged)), refused(401, "Invalid token signature"));
-        }
-    }
-
-    #[test]
-    fn a_container_token_ends_after_8_hours_even_if_it_says_otherwise() {
-        for guard in [guard_c, guard_a] {
-            assert_eq!(guard(Some(&container_token("t1", 8 * HOUR))), None);
-            assert_eq!(guard(Some(&container_token("t1", 8 * HOUR + SECOND))), refused(401, "Token expired"));
-        }
-        let iat = NOW / SECOND;
-        let expired = sign(json!({"townId": "t1", "userId": "u", "scope": "container", "iat": iat - 9, "exp": iat}));
-        assert_eq!(guard_c(Some(&expired)), refused(401, "Token expired"));
-    }
-
-    #[test]
-    fn an_agent_token_speaks_for_its_agent_and_for_no_container() {
-        assert_eq!(guard_a(Some(&agent_token("t1", "r1", "a1"))), None);
-        assert_eq!(guard_a(Some(&agent_token("t1", "r1", ""))), None);
-        assert_eq!(guard_a(Some(&agent_token("t1", "r2", "a1"))), refused(403, "Token rigId does not match route"));
-        assert_eq!(guard_a(Some(&agent_token("t2", "r1", "a1"))), refused(403, "Cross-town access denied"));
-        assert_eq!(guard_a(Some(&agent_token("t1", "r1", "a2"))), refused(403, "Token agentId does not match route"));
-        let agent = agent_token("t1", "r1", "a1");
-        assert_eq!(guard_c(Some(&agent)), refused(401, "Invalid container token payload"));
-    }
-
-    #[test]
-    fn a_token_of_another_kind_is_none_of_ours() {
-        let user = sign(json!({"kiloUserId": "u", "version": 3}));
-        assert_eq!(guard_a(Some(&user)), refused(401, "Invalid token payload"));
-        assert_eq!(guard_c(Some(&user)), refused(401, "Invalid container token payload"));
-        let wide = sign(json!({"townId": "t1", "userId": "u", "scope": "town", "iat": NOW / SECOND, "exp": NOW}));
-        assert_eq!(guard_c(Some(&wide)), refused(401, "Invalid container token payload"));
-    }
-
-    #[test]
-    fn without_a_secret_nobody_passes() {
-        let town = TownId::parse("t1").unwrap();
-        let token = container_token("t1", 0);
-        let refusal = text(container(Some(&token), None, NOW, &town));
-        assert_eq!(refusal, refused(500, "Token verification is not configured"));
-    }
-}
+mod tests;

@@ -1,54 +1,48 @@
-//! `TownDO`, named by its town: the shell around `town-core`, for the container's side of it. No route makes a ledger, and none is linked.
+//! `TownDO`, named by its town: the shell around `town-core`.
 //!
-//! Stores nothing itself. An object that was evicted between any two events continues as if it had not been.
+//! Stores nothing itself: the rows are the core's, the sockets of the status stream are found by tag. An object that was evicted between any two
+//! events continues as if it had not been.
+//!
+//! | Request | What becomes of it |
+//! | --- | --- |
+//! | `POST /ended?at={ms}` | `TownContainerDO` tells that the container ended |
+//! | an upgrade | the status stream: the Worker has checked who asks |
+//! | any other | the ledger's routes |
 
+use super::effects::InFlight;
+use super::ledger;
+use super::notice;
 use crate::config::Config;
-use crate::http;
 use crate::log;
 use crate::object;
 use crate::object::Alarm;
-use crate::object::ask;
 use crate::object::failed;
 use crate::object::now_ms;
 use crate::sql::WorkerdDatabase;
-use object_core::time::SECOND;
-use protocol::id::InstanceId;
-use protocol::id::TownId;
-use protocol::town::DRAIN_NONCE_HEADER;
-use protocol::town::TOWN_ID_HEADER;
-use protocol::town::TownHealth;
-use std::cell::Cell;
 use std::rc::Rc;
 use town_core::Town;
+use town_core::message::Answer;
+use town_core::message::Call;
+use town_core::message::Facts;
+use town_core::message::Input;
+use town_core::message::Output;
 use town_core::message::container::ContainerAnswer;
 use town_core::message::container::ContainerCall;
 use town_core::message::container::ContainerInput;
 use town_core::message::container::ContainerOutput;
-use town_core::message::container::DrainChange;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
 use worker::DurableObject;
 use worker::Env;
-use worker::Method;
+use worker::Error;
 use worker::Request;
-use worker::RequestInit;
 use worker::Response;
 use worker::State;
 use worker::durable_object;
-use worker::wasm_bindgen;
+use worker::web_sys;
 
-/// How long a town may take to answer: it asks nobody.
-const ANSWER_MS: i64 = 8 * SECOND;
-
-/// How long a container may take to answer a health check (spec/town.md 5.5).
-const HEALTH_MS: i64 = 5 * SECOND;
-
-/// Asks a town.
-pub async fn call(env: &Env, town: &TownId, call: &ContainerCall) -> worker::Result<ContainerAnswer> {
-    let mut init = RequestInit::new();
-    init.with_method(Method::Post).with_body(Some(serde_json::to_string(call)?.into()));
-    let request = Request::new_with_init("http://town/", &init)?;
-    let mut response = ask(env, "TOWN", town.as_str(), request, ANSWER_MS).await?;
-    Ok(serde_json::from_slice(&response.bytes().await?)?)
-}
+/// The path of the notice that the town's container ended.
+pub const ENDED: &str = "/ended";
 
 /// One town.
 #[durable_object(alarm)]
@@ -57,109 +51,129 @@ pub struct TownDO {
 }
 
 /// What the handlers share, and what outlives them in effects.
-struct Shell {
-    state: State,
-    env: Env,
+pub(super) struct Shell {
+    pub(super) state: State,
+    pub(super) env: Env,
+    pub(super) config: Config,
     db: WorkerdDatabase,
     core: Town,
     alarm: Alarm,
-    woken: Cell<bool>,
+    pub(super) in_flight: InFlight,
 }
 
 impl DurableObject for TownDO {
     fn new(state: State, env: Env) -> Self {
+        let config = Config::from_env(&env);
         let shell = Shell {
-            db: object::open(&state.storage(), town_core::CONTAINER_MIGRATIONS),
-            core: Town::new(Config::from_env(&env).limits.town),
+            db: object::open(&state.storage(), town_core::MIGRATIONS),
+            core: Town::new(config.limits.town.clone()),
             alarm: Alarm::new(&state),
-            woken: Cell::new(false),
+            in_flight: InFlight::default(),
             state,
             env,
+            config,
         };
         Self { shell: Rc::new(shell) }
     }
 
-    async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        let call: ContainerCall = serde_json::from_slice(&request.bytes().await?)?;
-        match self.shell.turn(ContainerInput::Call(call))? {
-            Some(answer) => http::json(200, &answer),
-            None => Err(worker::Error::RustError("a call without an answer".into())),
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        if request.path() == ENDED {
+            return self.shell.container_ended(&request);
         }
+        if request.headers().get("upgrade")?.is_some_and(|to| to.eq_ignore_ascii_case("websocket")) {
+            return self.shell.open_status();
+        }
+        ledger::serve(&self.shell, request).await
     }
 
+    /// Never fails: the platform gives up an alarm that does.
     async fn alarm(&self) -> worker::Result<Response> {
         self.shell.alarm.fired();
-        self.shell.turn(ContainerInput::Woke)?;
+        if let Err(error) = self.shell.receive(&Input::Tick) {
+            log::error("town_alarm", &[("town", &self.shell.name()), ("error", &error.to_string())]);
+            self.shell.alarm.retry();
+        }
         Response::empty()
     }
 }
 
+/// The events of the status sockets, bound by our own hands: beside them, the macro makes no room for an alarm.
+#[wasm_bindgen]
+impl TownDO {
+    /// The stream goes one way: what a viewer says is not read.
+    #[wasm_bindgen(js_name = webSocketMessage)]
+    pub fn message(&self, _socket: web_sys::WebSocket, _message: JsValue) {}
+
+    #[wasm_bindgen(js_name = webSocketClose)]
+    pub fn close(&self, socket: web_sys::WebSocket, _code: u16, _reason: String) -> Result<(), JsValue> {
+        Ok(self.shell.status_closed(&socket.into(), (1000, ""))?)
+    }
+
+    #[wasm_bindgen(js_name = webSocketError)]
+    pub fn error(&self, socket: web_sys::WebSocket) -> Result<(), JsValue> {
+        Ok(self.shell.status_closed(&socket.into(), (1011, "WebSocket error"))?)
+    }
+}
+
 impl Shell {
-    /// One input: one synchronous transaction, then its outputs. Returns the answer, if the input asked for one.
-    fn turn(self: &Rc<Self>, input: ContainerInput) -> worker::Result<Option<ContainerAnswer>> {
-        if !self.woken.replace(true) {
-            self.turn(ContainerInput::Woke)?;
-        }
+    /// Asks the ledger.
+    pub(super) fn ask(self: &Rc<Self>, call: Call) -> worker::Result<Answer> {
+        let answer = self.receive(&Input::Call(call))?.into_iter().find_map(|output| match output {
+            Output::Answer(answer) => Some(answer),
+            _ => None,
+        });
+        answer.ok_or_else(|| Error::RustError("a call without an answer".into()))
+    }
+
+    /// Asks the container's side of the town.
+    pub(super) fn ask_container(self: &Rc<Self>, call: ContainerCall) -> worker::Result<ContainerAnswer> {
+        let input = Input::Container(ContainerInput::Call(call));
+        let answer = self.receive(&input)?.into_iter().find_map(|output| match output {
+            Output::Container(ContainerOutput::Answer(answer)) => Some(answer),
+            _ => None,
+        });
+        answer.ok_or_else(|| Error::RustError("a call without an answer".into()))
+    }
+
+    /// One input: one synchronous transaction, then its outputs. Returns the answers; all others are performed here.
+    pub(super) fn receive(self: &Rc<Self>, input: &Input) -> worker::Result<Vec<Output>> {
+        let facts = Facts { viewers: self.viewers() };
         let mut entropy = object::entropy()?;
-        let turn = self.core.receive_container(&self.db, now_ms(), &mut entropy, &input).map_err(failed)?;
+        let turn = self.core.receive(&self.db, now_ms(), &facts, &mut entropy, input).map_err(failed)?;
         self.alarm.set(turn.alarm);
-        let mut own = None;
+        let mut answers = Vec::new();
         for output in turn.outputs {
             match output {
-                ContainerOutput::Answer(answer) => own = Some(answer),
-                ContainerOutput::Drain(change) => self.log(&change),
-                ContainerOutput::Handoff { nonce } => self.hand_off(nonce),
+                Output::Broadcast(frame) => self.broadcast(&frame),
+                Output::Container(ContainerOutput::Drain(change)) => notice::drain(&self.name(), &change),
+                Output::Container(ContainerOutput::Handoff { nonce }) => self.hand_off(nonce),
+                Output::Notice(found) => notice::notice(&self.name(), &found),
+                Output::Observe { agents } => self.observe(agents),
+                Output::Perform { key, attempt, effect, start } => self.perform(key, attempt, effect, start),
+                Output::Ticked(metrics) => notice::ticked(&self.name(), &metrics),
+                Output::Answer(_) | Output::Container(ContainerOutput::Answer(_)) => answers.push(output),
             }
         }
-        Ok(own)
+        Ok(answers)
     }
 
-    /// Offers the nonce beside everything else. What the container says is an input; if it says nothing, the core will offer again.
-    fn hand_off(self: &Rc<Self>, nonce: String) {
-        let shell = Rc::clone(self);
-        self.state.wait_until(async move {
-            let told = match shell.health(&nonce).await {
-                Ok(Some(health)) => {
-                    let (instance, draining) = (health.container_instance_id, health.draining);
-                    shell.turn(ContainerInput::Health { instance, draining }).map(drop)
-                }
-                Ok(None) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = told {
-                log::info("drain_handoff_failed", &[("town", &shell.name()), ("error", &error.to_string())]);
-            }
-        });
-    }
-
-    /// A health check of the container; None if it does not run, for nobody starts it to be asked.
-    async fn health(&self, nonce: &str) -> worker::Result<Option<TownHealth>> {
-        let name = self.name();
-        let init = RequestInit::new();
-        init.headers.set(DRAIN_NONCE_HEADER, nonce)?;
-        init.headers.set(TOWN_ID_HEADER, &name)?;
-        let request = Request::new_with_init("http://container/health", &init)?;
-        let mut response = ask(&self.env, "TOWN_CONTAINER", &name, request, HEALTH_MS).await?;
-        let body = response.bytes().await?;
-        match response.status_code() {
-            200 => Ok(Some(serde_json::from_slice(&body)?)),
-            410 => Ok(None),
-            status => Err(worker::Error::RustError(format!("the container answered {status}"))),
+    /// Reports what came of something that was done beside everything else. What is lost here is asked for again by the core.
+    pub(super) fn report(self: &Rc<Self>, input: &Input) {
+        if let Err(error) = self.receive(input) {
+            log::error("town", &[("town", &self.name()), ("error", &error.to_string())]);
         }
     }
 
-    /// The town. Only the log and the container need it; every call came by this name.
-    fn name(&self) -> String {
+    fn container_ended(self: &Rc<Self>, request: &Request) -> worker::Result<Response> {
+        let url = request.url()?;
+        let at = url.query_pairs().find(|(key, _)| key == "at").and_then(|(_, at)| at.parse().ok());
+        let at = at.ok_or_else(|| Error::RustError("the notice does not say when".into()))?;
+        self.receive(&Input::Container(ContainerInput::Ended { at }))?;
+        Response::empty()
+    }
+
+    /// The town: every call came by this name.
+    pub(super) fn name(&self) -> String {
         self.state.id().name().unwrap_or_default()
-    }
-
-    fn log(&self, change: &DrainChange) {
-        let name = |instance: &Option<InstanceId>| instance.as_ref().map_or("unknown".to_owned(), ToString::to_string);
-        let (event, key, value) = match change {
-            DrainChange::Began { instance } => ("drain_began", "instance", name(instance)),
-            DrainChange::Ended(how) => ("drain_ended", "how", how.as_str().to_owned()),
-            DrainChange::Refused { instance } => ("drain_ack_refused", "instance", name(instance)),
-        };
-        log::info(event, &[("town", &self.name()), (key, &value)]);
     }
 }

@@ -1,34 +1,38 @@
-//! The Worker's side of the town routes: guard, body, one call to the object, answer.
+//! The Worker's side of the town routes: the guard, then whoever answers. Requests to an object travel as they came, with the caller that the guard
+//! found and nothing else of their headers.
 
+use super::caller::CALLER_HEADER;
+use super::caller::Caller;
+use super::edge;
 use super::error::TownError;
-use super::guard;
-use super::object;
+use super::guard::Secrets;
+use super::guard::Shown;
+use super::ledger::fail;
+use super::proxy;
 use super::route::TownRoute;
+use super::table::Target;
+use super::users;
 use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
-use crate::log;
+use crate::object::ask;
 use crate::object::now_ms;
 use crate::route::Refusal;
+use object_core::time::SECOND;
 use protocol::id::TownId;
-use protocol::town::DrainStatus;
-use protocol::town::Eviction;
-use protocol::town::EvictionAnswer;
-use protocol::town::Failure;
-use protocol::town::Heartbeat;
-use protocol::town::HeartbeatAnswer;
-use protocol::town::Ready;
-use protocol::town::ReadyAnswer;
-use protocol::town::Success;
-use town_core::message::container::ContainerAnswer;
-use town_core::message::container::ContainerCall;
 use worker::Env;
+use worker::Headers;
+use worker::Method;
 use worker::Request;
+use worker::RequestInit;
 use worker::Response;
+
+/// How long a town may take to answer: it asks nobody.
+const ANSWER_MS: i64 = 8 * SECOND;
 
 /// Serves one request of the family.
 pub async fn serve(route: TownRoute, request: Request, env: &Env, config: &Config) -> worker::Result<Response> {
-    match handle(route, request, env, config).await {
+    match handle(&route, request, env, config).await {
         Ok(response) => Ok(response),
         Err(error) => fail(&error),
     }
@@ -36,60 +40,73 @@ pub async fn serve(route: TownRoute, request: Request, env: &Env, config: &Confi
 
 /// Answers a request without a route.
 pub fn refuse(refusal: Refusal) -> worker::Result<Response> {
-    fail(match refusal {
-        Refusal::MethodNotAllowed => &TownError::MethodNotAllowed,
-        Refusal::BadImage | Refusal::BadUserId | Refusal::NotFound => &TownError::NotFound,
+    fail(&match refusal {
+        Refusal::MethodNotAllowed => TownError::MethodNotAllowed,
+        Refusal::BadImage | Refusal::BadUserId | Refusal::NotFound => TownError::NotFound("Not found"),
     })
 }
 
-fn fail(error: &TownError) -> worker::Result<Response> {
-    if let TownError::Internal(cause) = error {
-        log::error("town", &[("error", &cause.to_string())]);
+async fn handle(route: &TownRoute, mut request: Request, env: &Env, config: &Config) -> Result<Response, TownError> {
+    let secrets = Secrets { town: config.gastown_jwt_secret.as_deref(), user: config.nextauth_secret.as_deref() };
+    let (shown, now) = (Shown::of(&request)?, now_ms());
+    // A browser shows a ticket where it opens a socket: it can send no header there.
+    match route.target {
+        Target::Socket => return proxy::socket(&request, env, &shown, secrets, &route.ids).await,
+        Target::StatusSocket => return proxy::status_socket(&request, env, &shown, secrets, &route.ids).await,
+        _ => {}
     }
-    http::json(error.status(), &Failure::new(error.to_string()))
-}
-
-async fn handle(route: TownRoute, mut request: Request, env: &Env, config: &Config) -> Result<Response, TownError> {
-    let bearer = http::bearer(&request);
-    let (bearer, secret) = (bearer.as_deref(), config.gastown_jwt_secret.as_deref());
-    let (town, call) = match route {
-        TownRoute::ContainerEviction { town } => {
-            guard::container(bearer, secret, now_ms(), &town)?;
-            let instance = Eviction::read(&body(&mut request).await?).container_instance_id;
-            (town, ContainerCall::Eviction { instance })
-        }
-        TownRoute::ContainerReady { town } => {
-            guard::container(bearer, secret, now_ms(), &town)?;
-            let ready = Ready::read(&body(&mut request).await?).map_err(TownError::BadRequest)?;
-            (town, ContainerCall::Ready { instance: ready.container_instance_id, nonce: ready.nonce })
-        }
-        TownRoute::DrainStatus { town } => {
-            guard::container(bearer, secret, now_ms(), &town)?;
-            (town, ContainerCall::DrainStatus)
-        }
-        TownRoute::Heartbeat { town, rig, agent } => {
-            guard::agent(bearer, secret, now_ms(), &town, &rig, &agent)?;
-            let body = Heartbeat::read(&body(&mut request).await?);
-            (town, ContainerCall::Heartbeat { agent, body, rig })
-        }
-        TownRoute::NotBuilt => return Err(TownError::NotBuilt),
+    let caller = route.guard.check(&shown, secrets, now, &route.ids)?;
+    let body = match route.target {
+        Target::Snapshot => vec![],
+        _ => body(&mut request).await?,
     };
-    answer(env, &town, &call).await
+    match route.target {
+        Target::AgentLog => edge::agent_log(&request, env, &route.ids, &body).await,
+        Target::Container => proxy::container(&request, env, &route.ids, &caller, &body).await,
+        Target::Edge(op) => edge::answer(op, env, &route.ids, &caller, secrets, &body).await,
+        Target::Ledger(_) => Ok(to_town(env, route.ids.town()?, &request, &caller, &body).await?),
+        Target::NotBuilt | Target::Socket | Target::StatusSocket => Err(TownError::NotBuilt),
+        Target::Registry => proxy::registry(&request, env, route.ids.town()?, body).await,
+        Target::Snapshot => edge::snapshot(&request, env, &route.ids).await,
+        Target::User(op) => users::answer(op, &request, env, &route.ids, &caller, &body).await,
+    }
 }
 
-async fn answer(env: &Env, town: &TownId, call: &ContainerCall) -> Result<Response, TownError> {
-    Ok(match object::call(env, town, call).await? {
-        ContainerAnswer::DrainStatus { nonce } => {
-            http::json(200, &Success::new(DrainStatus { draining: nonce.is_some(), drain_nonce: nonce }))
-        }
-        ContainerAnswer::Eviction { nonce } => {
-            http::json(200, &Success::new(EvictionAnswer { acknowledged: true, drain_nonce: nonce }))
-        }
-        ContainerAnswer::Heartbeat { nonce } => {
-            http::json(200, &Success::new(HeartbeatAnswer { heartbeat: true, drain_nonce: nonce }))
-        }
-        ContainerAnswer::Ready { cleared } => http::json(200, &Success::new(ReadyAnswer { cleared })),
-    }?)
+/// The same request to the town's object. The body was read once, so that it is bounded and the call can be tried again.
+async fn to_town(
+    env: &Env,
+    town: &TownId,
+    request: &Request,
+    caller: &Caller,
+    body: &[u8],
+) -> worker::Result<Response> {
+    let forwarded = forwarded(request.method(), request.url()?.as_str(), caller, body)?;
+    ask(env, "TOWN", town.as_str(), forwarded, ANSWER_MS).await
+}
+
+/// A request to an object, with the caller that the guard found.
+pub fn forwarded(method: Method, url: &str, caller: &Caller, body: &[u8]) -> worker::Result<Request> {
+    let headers = Headers::new();
+    headers.set(CALLER_HEADER, &caller.header())?;
+    let mut init = RequestInit::new();
+    // A `GET` that came with a body is answered without it: the platform forwards none.
+    let bodiless = body.is_empty() || method == Method::Get;
+    init.with_method(method).with_headers(headers);
+    if !bodiless {
+        init.with_body(Some(js_sys::Uint8Array::from(body).into()));
+    }
+    Request::new_with_init(url, &init)
+}
+
+/// Refuses whoever does not own the town: the town knows.
+pub async fn owned(env: &Env, town: &TownId, caller: &Caller) -> Result<(), TownError> {
+    let request = forwarded(Method::Get, "http://town/owner", caller, &[])?;
+    match ask(env, "TOWN", town.as_str(), request, ANSWER_MS).await?.status_code() {
+        200 => Ok(()),
+        403 => Err(TownError::Forbidden("Forbidden")),
+        404 => Err(TownError::NotFound("Town not found")),
+        status => Err(worker::Error::RustError(format!("the town answered {status}")).into()),
+    }
 }
 
 async fn body(request: &mut Request) -> Result<Vec<u8>, TownError> {

@@ -217,7 +217,7 @@ async fn input(procedure: Procedure, request: &mut Request) -> Result<Value, Trp
         return input.map_or_else(|| Ok(json!({})), |input| serde_json::from_str(&input).map_err(|_| malformed()));
     }
     match http::body(request).await {
-        Ok(body) => serde_json::from_slice(&body).map_err(|_| malformed()),
+        Ok(body) => http::parse(&body).map_err(|_| malformed()),
         Err(BodyError::TooLarge) => {
             let message = format!("The body is larger than {} bytes", http::BODY_BYTES_MAX);
             Err(TrpcError::new(Code::PayloadTooLarge, message))

@@ -38,7 +38,7 @@ pub async fn issue(mut request: Request, env: &Env, config: &Config) -> worker::
         Err(BodyError::TooLarge) => return refuse(413, "Body too large"),
         Err(BodyError::Broken) => return refuse(400, "Invalid request body"),
     };
-    let input: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let input: Value = http::parse(&body).unwrap_or_default();
     let ticket = match parse_stream_ticket(&input) {
         Ok(ticket) => ticket,
         Err(issues) => return http::json(400, &json!({ "error": "Invalid request body", "issues": issues })),

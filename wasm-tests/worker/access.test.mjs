@@ -126,41 +126,21 @@ test("an environment value of 4,096 bytes is taken whole, from the request to th
 });
 
 test("every option of a preparation reaches the container", async () => {
-  const options = {
+  const ofWorkspace = {
     gitToken: "t",
-    envVars: { A: "1" },
     setupCommands: ["true"],
     mcpServers: { s: { type: "local", command: ["x"] } },
     upstreamBranch: "topic/a",
     appendSystemPrompt: "be brief",
+    permissions: "ask",
     shallow: true,
-    mode: "architect",
-    variant: "high",
-    autoCommit: true,
-    condenseOnComplete: true,
-    initialMessageId: "msg_0123456789abABCDEFGHIJKLMN",
   };
-  const session = await newSession("options", options);
+  const ofTurn = { variant: "high", autoCommit: true, condenseOnComplete: true };
+  const renamed = { envVars: { A: "1" }, mode: "architect", initialMessageId: "msg_0123456789abABCDEFGHIJKLMN" };
+  const session = await newSession("options", { ...ofWorkspace, ...ofTurn, ...renamed });
   const { workspace } = await session.work();
-  expect(workspace).toMatchObject({
-    sessionId: session.id,
-    gitUrl: "file:///nowhere.git",
-    gitToken: "t",
-    env: { A: "1" },
-    setupCommands: ["true"],
-    mcpServers: { s: { type: "local", command: ["x"] } },
-    upstreamBranch: "topic/a",
-    appendSystemPrompt: "be brief",
-    shallow: true,
-  });
+  expect(workspace).toMatchObject({ ...ofWorkspace, sessionId: session.id, gitUrl: "file:///nowhere.git", env: renamed.envVars });
   await session.report(await session.work(), 1, "kilo_server", { type: "done", branch: "topic/a", resume: "fresh" });
-  expect((await session.work()).turn).toMatchObject({
-    prompt: "go",
-    agent: "plan",
-    model: "scripted",
-    variant: "high",
-    autoCommit: true,
-    condenseOnComplete: true,
-    messageId: "msg_0123456789abABCDEFGHIJKLMN",
-  });
+  const { turn } = await session.work();
+  expect(turn).toMatchObject({ ...ofTurn, prompt: "go", agent: "plan", model: "scripted", messageId: renamed.initialMessageId });
 });

@@ -98,7 +98,7 @@ test("bad input is refused in the family's own shape, and stores nothing", async
   };
   expect(await error("GET", "/api/towns/bad-input/container-ready")).toEqual([405, "Method not allowed"]);
   expect(await error("GET", "/api/towns/bad-input/nothing")).toEqual([404, "Not found"]);
-  expect(await error("POST", "/api/towns/bad-input/rigs/r1/beads")).toEqual([501, "Not implemented yet"]);
+  expect(await error("POST", "/api/towns/bad-input/rigs/r1/refresh-git-token")).toEqual([501, "Not implemented"]);
 });
 
 test("an eviction drains the town until the replacement sends the nonce back", async () => {

@@ -2,6 +2,7 @@
 //!
 //! Entries are written by owed effects of the session objects, so every call is idempotent.
 
+use crate::holdings;
 use database::Database;
 use database::DatabaseError;
 use database::Migration;
@@ -11,13 +12,16 @@ use serde::Deserialize;
 use serde::Serialize;
 
 /// The schema of `UserDO`.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    statements: &["CREATE TABLE session (
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        statements: &["CREATE TABLE session (
             id TEXT PRIMARY KEY, kilo_session TEXT NOT NULL, title TEXT NOT NULL, created_on_platform TEXT NOT NULL,
             organization TEXT, created_at INTEGER NOT NULL
         ) WITHOUT ROWID"],
-}];
+    },
+    holdings::MIGRATION,
+];
 
 /// The most entries in one page of a listing.
 pub const PAGE_MAX: i64 = 100;

@@ -5,17 +5,21 @@
 //! | [`entropy`] | randomness as an argument: ids, nonces, secrets |
 //! | [`time`] | durations |
 //! | [`owed`] | effects that must happen: a row until they did |
+//! | [`agent_log`] | the event log of one agent of a town |
 //! | [`event_log`] | the two hot tables of events, ids that never repeat, replay |
 //! | [`lifecycle`] | a container: wanted, starting, running, stopping; who leases it |
 //! | [`directory`] | which sessions a user has |
+//! | [`holdings`] | which towns and rigs a user has |
 //!
 //! A core is driven by one call, `receive(now, facts, input)`, which is one transaction, and answers with outputs that its shell performs after
 //! the write. Nothing here waits, reads a clock or draws a random number.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod agent_log;
 pub mod directory;
 pub mod entropy;
 pub mod event_log;
+pub mod holdings;
 pub mod lifecycle;
 pub mod owed;
 pub mod time;

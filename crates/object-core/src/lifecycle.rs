@@ -42,15 +42,23 @@ pub struct LifecycleLimits {
     pub start_ms: i64,
     /// Without a lease and without a request, until the container is stopped (spec/session.md 14, container sleep).
     pub idle_ms: i64,
-    /// From SIGTERM to the end, before it is destroyed.
+    /// From SIGTERM to the end, before it is destroyed: sessions are put away in 20 s.
     pub stop_ms: i64,
+    /// The same for a town's container, whose agents may finish what they do: its drain takes up to 13 min (spec/town.md 5.1, docs/operations.md).
+    pub town_stop_ms: i64,
     /// A lease that nobody released: longer than the longest execution.
     pub lease_ms: i64,
 }
 
 impl Default for LifecycleLimits {
     fn default() -> Self {
-        Self { start_ms: 90 * SECOND, idle_ms: 15 * MINUTE, stop_ms: 30 * SECOND, lease_ms: 60 * MINUTE }
+        Self {
+            start_ms: 90 * SECOND,
+            idle_ms: 15 * MINUTE,
+            stop_ms: 30 * SECOND,
+            town_stop_ms: 14 * MINUTE,
+            lease_ms: 60 * MINUTE,
+        }
     }
 }
 
@@ -62,8 +70,13 @@ pub struct NotPositive;
 impl LifecycleLimits {
     /// Refuses numbers that cannot work.
     pub fn check(&self) -> Result<(), NotPositive> {
-        let numbers = [self.start_ms, self.idle_ms, self.stop_ms, self.lease_ms];
+        let numbers = [self.start_ms, self.idle_ms, self.stop_ms, self.town_stop_ms, self.lease_ms];
         if numbers.iter().all(|number| *number > 0) { Ok(()) } else { Err(NotPositive) }
+    }
+
+    /// As they are for a town's container.
+    pub fn of_town(self) -> Self {
+        Self { stop_ms: self.town_stop_ms, ..self }
     }
 }
 

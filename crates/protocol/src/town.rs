@@ -34,6 +34,8 @@ pub const AGENT_ID_HEADER: &str = "x-gastown-agent-id";
 pub const DRAIN_NONCE_HEADER: &str = "x-drain-nonce";
 /// On calls of a container: the rig it speaks for. The path decides where it names one.
 pub const RIG_ID_HEADER: &str = "x-gastown-rig-id";
+/// On every request to a town's container: the town's configuration, JSON in ASCII.
+pub const TOWN_CONFIG_HEADER: &str = "x-town-config";
 /// On `GET /health` of a container: the town that asks.
 pub const TOWN_ID_HEADER: &str = "x-town-id";
 
@@ -214,7 +216,7 @@ pub struct TownHealth {
 }
 
 fn object(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap_or_default()
+    std::str::from_utf8(body).ok().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 fn text(body: &Value, field: &str) -> Option<String> {

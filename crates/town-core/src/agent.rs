@@ -5,6 +5,7 @@ use crate::error::Fault;
 use crate::error::Refusal;
 use crate::message::Output;
 use crate::message::bead::NewBead;
+use crate::message::call::EvictionReceipt;
 use crate::message::effect::Effect;
 use crate::store;
 use crate::store::agent::AgentRow;
@@ -19,6 +20,7 @@ use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
 use protocol::town::status::Frame;
 use serde_json::Map;
+use serde_json::json;
 
 /// What polecats are called, in this order, until all are taken.
 const NAMES: [&str; 20] = [
@@ -95,9 +97,18 @@ impl Step<'_> {
         self.register(role, name, identity, rig.cloned())
     }
 
-    /// Deletes an agent. Its work goes back, or loses its name if it is over.
     pub fn delete_agent(&mut self, agent: &AgentId) -> Result<(), Fault> {
         self.agent(agent)?;
+        let own = BeadId::parse(agent.as_str()).map_err(|error| Refusal::Invalid { what: error.message.to_owned() })?;
+        self.delete_beads(&[own]).map(drop)
+    }
+
+    /// Before an agent is deleted: it is stopped, its work goes back, or loses its name if it is over, and its log ends.
+    pub fn retire_agent(&mut self, row: &AgentRow) -> Result<(), Fault> {
+        let agent = &row.agent.id;
+        if row.is_running() {
+            self.stop_agent(agent, "it was deleted")?;
+        }
         let filter = store::bead::Filter { assignee: Some(agent.clone()), ..Default::default() };
         for bead in store::bead::list(self.db, &filter, i64::from(u32::MAX), 0)? {
             if bead.kind == BeadType::Message || bead.status.is_terminal() {
@@ -107,15 +118,16 @@ impl Step<'_> {
             }
         }
         database::execute(self.db, "DELETE FROM agent_nudges WHERE agent_bead_id = ?", &[agent.as_str().into()])?;
-        let own = BeadId::parse(agent.as_str()).map_err(|error| Refusal::Invalid { what: error.message.to_owned() })?;
-        self.delete_beads(&[own])?;
         self.owe(&Effect::Forget { agent: agent.clone() })
     }
 
     /// A new start: its bead is open again with fresh counters, and it is idle.
     pub fn reset_agent(&mut self, agent: &AgentId) -> Result<(), Fault> {
-        let hook = self.agent(agent)?.agent.current_hook_bead_id;
-        if let Some(bead) = hook {
+        let row = self.agent(agent)?;
+        if row.is_running() {
+            self.stop_agent(agent, "it was reset")?;
+        }
+        if let Some(bead) = row.agent.current_hook_bead_id {
             self.unhook(agent)?;
             if store::bead::find(self.db, &bead)?.is_some_and(|bead| !bead.status.is_terminal()) {
                 self.reopen(&bead, "system")?;
@@ -156,20 +168,24 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// What the successor must know: where the work of an evicted agent was saved.
-    pub fn eviction_context(&mut self, agent: &AgentId, branch: &str, name: &str, saved_at: &str) -> Result<(), Fault> {
+    /// Writes what became of an agent's work into its bead, for whoever takes it up next. The same receipt again changes nothing.
+    pub fn eviction_context(&mut self, agent: &AgentId, receipt: &EvictionReceipt) -> Result<(), Fault> {
         let hook = store::agent::find(self.db, agent)?.and_then(|row| row.agent.current_hook_bead_id);
         let Some(mut bead) = hook.map(|hook| self.bead(&hook)).transpose()? else { return Ok(()) };
-        let note = format!(
-            "[Container eviction] {name} was stopped at {saved_at}. Its unfinished work was pushed to branch `{branch}`: pull that branch and \
-             continue from there."
-        );
+        let note = note_of(receipt);
         bead.body = Some(match bead.body {
-            Some(body) if body.contains(&note) => body,
+            Some(body) if body.contains(&note) => return Ok(()),
             Some(body) => format!("{body}\n\n{note}"),
             None => note,
         });
-        Ok(store::bead::save_fields(self.db, self.now, &bead)?)
+        store::bead::save_fields(self.db, self.now, &bead)?;
+        let mut metadata = Map::new();
+        let receipt = json!({
+            "branch": receipt.branch, "agent_name": receipt.agent_name, "saved_at": receipt.saved_at,
+            "commit": receipt.commit, "pushed": receipt.pushed, "reason": receipt.reason
+        });
+        metadata.insert("eviction_receipt".into(), receipt);
+        self.note_change(&bead.bead_id, BeadEventType::AgentExited, Some(agent.to_string()), None, None, metadata)
     }
 
     pub fn list_agents(
@@ -216,4 +232,21 @@ fn free_name(all: &[AgentRow]) -> String {
         }
         format!("Polecat-{n}")
     })
+}
+/// What the next agent is told. A container that says nothing of the push is an older one, which reports only what it pushed.
+fn note_of(receipt: &EvictionReceipt) -> String {
+    let EvictionReceipt { branch, agent_name, saved_at, commit, pushed, reason } = receipt;
+    let commit = commit.as_ref().map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+    let outcome = match pushed {
+        None | Some(true) => {
+            format!(
+                "Its unfinished work was pushed to branch `{branch}`{commit}: pull that branch and continue from there."
+            )
+        }
+        Some(false) => {
+            format!("Its unfinished work did not reach branch `{branch}`{commit}: begin from what the remote has.")
+        }
+    };
+    let reason = reason.as_ref().map(|reason| format!(" Reason: {reason}")).unwrap_or_default();
+    format!("[Container eviction] {agent_name} was stopped at {saved_at}. {outcome}{reason}")
 }

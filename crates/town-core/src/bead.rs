@@ -196,6 +196,11 @@ impl Step<'_> {
             self.bead(blocker)?;
         }
         store::dependency::set_blockers(self.db, bead, blockers)?;
+        self.must_not_wait_for_itself(bead)
+    }
+
+    /// Refuses a circle of beads that wait for each other.
+    pub fn must_not_wait_for_itself(&self, bead: &BeadId) -> Result<(), Fault> {
         let mut seen = Vec::new();
         let mut behind = vec![bead.clone()];
         while let Some(next) = behind.pop() {
@@ -230,6 +235,11 @@ impl Step<'_> {
     }
 
     fn delete_one(&mut self, bead: &BeadId) -> Result<bool, Fault> {
+        if let Ok(agent) = AgentId::parse(bead.as_str())
+            && let Some(row) = store::agent::find(self.db, &agent)?
+        {
+            self.retire_agent(&row)?;
+        }
         if let Some(holder) = store::agent::hooked_to(self.db, bead)? {
             store::agent::unhook(self.db, &holder.agent.id)?;
         }

@@ -144,6 +144,40 @@ impl Step<'_> {
         Ok(store::convoy::set_progress(self.db, convoy, found.closed_beads, total)?)
     }
 
+    /// Adds an issue to a convoy that is under way, to wait for `depends_on`.
+    pub fn add_to_convoy(&mut self, convoy: &BeadId, bead: &BeadId, depends_on: &[BeadId]) -> Result<Convoy, Fault> {
+        let invalid = |what: &str| Fault::from(Refusal::Invalid { what: what.to_owned() });
+        if self.convoy(convoy)?.status == ConvoyStatus::Landed {
+            return Err(invalid("The convoy has landed"));
+        }
+        if self.bead(bead)?.kind != BeadType::Issue {
+            return Err(invalid("Only an issue can join a convoy"));
+        }
+        if store::dependency::tracked(self.db, bead)?
+            .iter()
+            .any(|other| other.kind == BeadType::Convoy && other.bead_id != *convoy)
+        {
+            return Err(invalid("The issue belongs to another convoy"));
+        }
+        self.join_convoy(bead, convoy)?;
+        for blocker in depends_on {
+            self.bead(blocker)?;
+            self.block(bead, blocker)?;
+        }
+        self.must_not_wait_for_itself(bead)?;
+        self.convoy(convoy)
+    }
+
+    /// Takes an issue out of a convoy. What waits for it still does.
+    pub fn remove_from_convoy(&mut self, convoy: &BeadId, bead: &BeadId) -> Result<Convoy, Fault> {
+        self.convoy(convoy)?;
+        if !store::dependency::leave(self.db, bead, convoy)? {
+            return Err(Refusal::BeadNotFound { bead: bead.clone() }.into());
+        }
+        self.count_convoy(convoy)?;
+        self.convoy(convoy)
+    }
+
     /// Counts a convoy again. One that is complete lands, or becomes ready to: whatever is not over is decided by the tick.
     pub fn count_convoy(&mut self, convoy: &BeadId) -> Result<(), Fault> {
         let Some(found) = store::convoy::find(self.db, convoy)? else { return Ok(()) };

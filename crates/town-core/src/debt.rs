@@ -93,7 +93,8 @@ impl Step<'_> {
                 Owed::<Effect>::settle(self.db, key)?;
                 if mail.is_empty() { self.not_told(agent, text) } else { Ok(()) }
             }
-            (Effect::RefreshToken {}, Outcome::Done) => {
+            // The next container is born with a fresh one.
+            (Effect::RefreshToken {}, Outcome::Done | Outcome::NotRunning) => {
                 Owed::<Effect>::settle(self.db, key)?;
                 self.hold("token", self.limits.token_refresh_ms)
             }
@@ -158,13 +159,7 @@ impl Step<'_> {
     }
 
     fn unburn(&mut self, bead: &BeadId) -> Result<(), Fault> {
-        database::execute(
-            self.db,
-            "UPDATE beads SET dispatch_attempts = MAX(dispatch_attempts - 1, 0),
-                last_dispatch_attempt_at = CASE WHEN dispatch_attempts <= 1 THEN NULL ELSE last_dispatch_attempt_at END
-             WHERE bead_id = ?",
-            &[bead.as_str().into()],
-        )?;
+        store::bead::uncount_dispatch(self.db, bead)?;
         let found = self.bead(bead)?;
         if found.kind == protocol::town::bead::BeadType::Issue {
             self.set_status(bead, protocol::town::bead::BeadStatus::Open, "system", None)?;

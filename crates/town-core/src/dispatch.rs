@@ -8,6 +8,7 @@ use crate::error::Fault;
 use crate::message::effect::Effect;
 use crate::prompt;
 use crate::store;
+use object_core::owed::Owed;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
 use protocol::id::RigId;
@@ -26,6 +27,9 @@ use protocol::town::container::StartRig;
 const DEFAULT_MODEL: &str = "anthropic/claude-sonnet-4.6";
 const DEFAULT_SMALL_MODEL: &str = "anthropic/claude-haiku-4.5";
 
+/// Where a bead keeps the branch on which it is worked.
+pub const WORK_BRANCH: &str = "work_branch";
+
 impl Step<'_> {
     /// Gives a hooked bead to the container.
     pub fn dispatch(&mut self, agent: &AgentId, bead: &BeadId) -> Result<(), Fault> {
@@ -33,7 +37,22 @@ impl Step<'_> {
         store::bead::count_dispatch(self.db, self.now, bead)?;
         store::bead::touch(self.db, self.now, bead)?;
         store::agent::dispatched(self.db, self.now, agent)?;
+        self.keep_branch(agent, bead)?;
+        // A start ends what runs under its name; a stop that is still owed would end the new run.
+        let stop = Effect::Stop { agent: agent.clone(), reason: String::new() };
+        Owed::<Effect>::settle(self.db, &stop.key())?;
         self.owe(&Effect::Start { agent: agent.clone(), bead: Some(bead.clone()), prompt: None })
+    }
+
+    /// A bead keeps the branch of the first agent that has it: whatever one pushed, its successor goes on with, also if it was killed
+    /// before it could say so.
+    fn keep_branch(&mut self, agent: &AgentId, bead: &BeadId) -> Result<(), Fault> {
+        let found = self.bead(bead)?;
+        if found.kind != BeadType::Issue || found.text(WORK_BRANCH).is_some() {
+            return Ok(());
+        }
+        let (branch, _) = branch_of(&self.agent(agent)?.agent, &found);
+        Ok(store::bead::merge_metadata(self.db, bead, &serde_json::json!({ WORK_BRANCH: branch }))?)
     }
 
     /// What waited for a bead that is over now, and for nothing else, goes on at once if its agent is there.
@@ -88,6 +107,7 @@ impl Step<'_> {
             model: model(&town.config, &agent.role),
             small_model: Some(town.config.small_model.clone().unwrap_or_else(|| DEFAULT_SMALL_MODEL.into())),
             agent_id: agent.id,
+            bead_id: Some(bead.bead_id),
             rig_id: rig.id,
             town_id: town.id.clone(),
             role: if is_batch { Role::Other("triage".into()) } else { agent.role },
@@ -116,6 +136,7 @@ impl Step<'_> {
             model: model(&town.config, &mayor.role),
             small_model: Some(town.config.small_model.clone().unwrap_or_else(|| DEFAULT_SMALL_MODEL.into())),
             agent_id: mayor.id,
+            bead_id: None,
             rig_id,
             town_id: town.id.clone(),
             role: Role::Mayor,
@@ -145,13 +166,14 @@ fn words(agent: &Agent, bead: &Bead) -> String {
 fn branch_of(agent: &Agent, bead: &Bead) -> (String, Option<String>) {
     let id = bead.bead_id.as_str();
     let own = format!("gt/{}/{}", agent_slug(&agent.name), id.get(..8).unwrap_or(id));
-    match bead.text("feature_branch") {
+    let (branch, start_point) = match bead.text("feature_branch") {
         Some(head) => {
             let convoy = head.strip_suffix("/head").unwrap_or(head);
             (format!("{convoy}/{own}"), Some(format!("origin/{head}")))
         }
         None => (own, None),
-    }
+    };
+    (bead.text(WORK_BRANCH).map_or(branch, str::to_owned), start_point)
 }
 
 fn agent_slug(name: &str) -> String {

@@ -4,6 +4,7 @@
 
 use crate::Step;
 use crate::bead::FailureReason;
+use crate::dispatch::WORK_BRANCH;
 use crate::error::Fault;
 use crate::message::call::ReviewResult;
 use crate::review::Submission;
@@ -35,6 +36,9 @@ impl Step<'_> {
     ) -> Result<(), Fault> {
         let row = self.agent(agent)?;
         let Some(bead) = self.hooked_bead(&row.agent)? else { return self.done_without_hook(&row.agent, pr_url) };
+        if self.is_of_other_work(&bead, branch)? {
+            return Ok(());
+        }
         let is_batch = bead.has_label(label::TRIAGE) && bead.created_by.as_deref() == Some("patrol");
         if is_batch || WITHOUT_REVIEW.iter().any(|label| bead.has_label(label)) {
             self.unhook(agent)?;
@@ -60,6 +64,21 @@ impl Step<'_> {
         self.unhook(agent)?;
         self.set_status(&bead.bead_id, BeadStatus::InReview, agent.as_str(), None)?;
         Ok(())
+    }
+
+    /// Whether a branch is known to be that of other work. An agent that got no answer says it again, perhaps when it has its next bead already.
+    fn is_of_other_work(&self, bead: &Bead, branch: &str) -> Result<bool, Fault> {
+        let reviewed = store::review::find(self.db, &bead.bead_id)?.map(|review| review.branch);
+        let own = [reviewed.as_deref(), bead.text(WORK_BRANCH), bead.text("branch")];
+        if own.contains(&Some(branch)) {
+            return Ok(false);
+        }
+        let others = self.db.query(
+            "SELECT 1 FROM review_metadata WHERE branch = ?1
+             UNION SELECT 1 FROM beads WHERE type = 'issue' AND json_extract(metadata, '$.work_branch') = ?1 LIMIT 1",
+            &[branch.into()],
+        )?;
+        Ok(!others.is_empty())
     }
 
     /// A refinery may have lost its hook while it worked. Anybody else has said it before.
@@ -124,9 +143,17 @@ impl Step<'_> {
         let Some(row) = found else { return Ok(()) };
         let agent = row.agent;
         if let Some(bead) = self.hooked_bead(&agent)? {
-            // A run that began after the report is another one; a refinery's `gt_done` may still be on its way.
-            let is_newer = bead.last_dispatch_attempt_at.is_some_and(|at| at > reported_at);
-            if is_newer || (agent.role == Role::Refinery && agent.status == AgentStatus::Working) {
+            // A run that began after the report is another one.
+            if bead.last_dispatch_attempt_at.is_some_and(|at| at > reported_at) {
+                return Ok(());
+            }
+            let evicted = success && reason == Some(EVICTED);
+            if evicted {
+                // However often containers are taken away, a bead does not fail by that.
+                store::bead::uncount_dispatch(self.db, &bead.bead_id)?;
+            }
+            // A refinery's `gt_done` may still be on its way, so it keeps its hook. One that was evicted is idle, and sent again.
+            if agent.role == Role::Refinery && agent.status == AgentStatus::Working && !evicted {
                 return Ok(());
             }
             if agent.role != Role::Refinery {

@@ -75,7 +75,6 @@ pub(crate) fn take(
         ContainerInput::Call(ContainerCall::Ready { instance, nonce }) => ready(db, instance.as_ref(), nonce),
         ContainerInput::Ended { at } => ended(db, *at),
         ContainerInput::Health { instance, draining } => health(db, instance, *draining),
-        ContainerInput::Woke => Ok(vec![]),
     }
 }
 

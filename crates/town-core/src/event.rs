@@ -31,7 +31,7 @@ pub(crate) const TABLE: &str = "CREATE TABLE town_events (
 
 /// What was reported. Its name and its payload are two columns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event_type", content = "payload", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Fact {
     AgentCompleted {
         status: String,
@@ -233,18 +233,20 @@ fn prune(db: &dyn Database, limits: &Limits, now: i64) -> Result<(), DatabaseErr
     )
 }
 
+/// Of `{"name":payload}`, as serde writes a fact, the two columns.
 fn split(fact: &Fact) -> Result<(String, String), DatabaseError> {
-    let broken = |error: String| DatabaseError::Sql(format!("town event: {error}"));
-    let value = serde_json::to_value(fact).map_err(|error| broken(error.to_string()))?;
-    let kind = value.get("event_type").and_then(|kind| kind.as_str()).ok_or_else(|| broken("no type".into()))?;
-    Ok((kind.to_owned(), value.get("payload").map_or("{}".into(), ToString::to_string)))
+    let text = serde_json::to_string(fact).map_err(|error| DatabaseError::Sql(error.to_string()))?;
+    let inner = text.strip_prefix("{\"").and_then(|text| text.strip_suffix('}'));
+    let (kind, payload) = inner
+        .and_then(|inner| inner.split_once("\":"))
+        .ok_or_else(|| DatabaseError::Sql(format!("a town event without a payload: {text}")))?;
+    Ok((kind.to_owned(), payload.to_owned()))
 }
 
 fn read(row: &Row) -> Result<Pending, DatabaseError> {
     let (kind, payload): (String, String) = (row.get(1)?, row.get(4)?);
-    let fact = serde_json::from_str::<serde_json::Value>(&payload)
-        .and_then(|payload| serde_json::from_value(serde_json::json!({"event_type": kind, "payload": payload})))
-        .map_err(|error| error.to_string());
+    let name = serde_json::Value::from(kind);
+    let fact = serde_json::from_str(&format!("{{{name}:{payload}}}")).map_err(|error| error.to_string());
     Ok(Pending {
         id: row.get(0)?,
         agent: read_id_option(row, 2)?,

@@ -36,7 +36,13 @@ impl Step<'_> {
             Some(hook) => return Err(Refusal::AlreadyHooked { agent: agent.clone(), hook }.into()),
             None => {}
         }
-        self.unhook_bead(bead)?;
+        if let Some(old) = store::agent::hooked_to(self.db, bead)? {
+            // Two that work on one bead would write in one worktree.
+            if old.is_running() {
+                self.stop_agent(&old.agent.id, "its bead was given to another")?;
+            }
+            self.unhook(&old.agent.id)?;
+        }
         store::agent::hook(self.db, self.now, agent, bead)?;
         store::bead::set_assignee(self.db, self.now, bead, Some(agent))?;
         self.note(bead, BeadEventType::Hooked, Some(agent.to_string()))

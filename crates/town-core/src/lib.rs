@@ -3,13 +3,10 @@
 //! One way in, [`Town::receive`]: one transaction, an `Err` undoes all of it. One way out, a [`Turn`]: outputs that the shell performs
 //! after the write, and the time of the next alarm. No clock, no randomness, no I/O: time and entropy are arguments.
 //!
-//! [`Town::receive_container`] is the container's side alone, over [`CONTAINER_MIGRATIONS`]: it reaches nothing of the ledger, so a linker
-//! drops the ledger where only this is called.
-//!
 //! | Module | What it owns |
 //! | --- | --- |
 //! | [`message`] | inputs, calls, outputs, effects, answers: the whole surface |
-//! | [`error`] | refusals, with a stable code each |
+//! | [`error`] | refusals |
 //! | `router` | from a call to its rule |
 //! | `store` | the rows, table by table |
 //! | `town`, `bead`, `hook`, `agent` | the ledger: who there is, what is to be done, who does it |
@@ -66,7 +63,6 @@ use crate::message::Output;
 use crate::message::Turn;
 use crate::message::container::ContainerCall;
 use crate::message::container::ContainerInput;
-use crate::message::container::ContainerOutput;
 use crate::message::effect::Effect;
 use crate::store::town::TownRow;
 use database::Database;
@@ -76,13 +72,9 @@ use object_core::entropy::Entropy;
 use object_core::nearest;
 use object_core::owed::Owed;
 
-/// The schema of the container's side: the drain and the audit of evictions.
-pub const CONTAINER_MIGRATIONS: &[Migration] = &[CONTAINER];
-
-/// The schema of a town. It continues [`CONTAINER_MIGRATIONS`].
-pub const MIGRATIONS: &[Migration] = &[CONTAINER, store::schema::LEDGER];
-
-const CONTAINER: Migration = Migration { version: 1, statements: &[drain::TABLE, drain::EVICTED_TABLE, event::TABLE] };
+/// The schema of a town: the drain and the audit of evictions, then the ledger.
+pub const MIGRATIONS: &[Migration] =
+    &[Migration { version: 1, statements: &[drain::TABLE, drain::EVICTED_TABLE, event::TABLE] }, store::schema::LEDGER];
 
 /// One town. Holds nothing that its tables do not.
 pub struct Town {
@@ -121,23 +113,6 @@ impl Town {
             Fault::Refused(refusal) => DatabaseError::Sql(refusal.to_string()),
         })
     }
-
-    /// Takes one input of the container, as [`Town::receive`] does but for the ledger: an agent that beats is not looked up. The tables of
-    /// [`CONTAINER_MIGRATIONS`] are enough.
-    pub fn receive_container(
-        &self,
-        db: &dyn Database,
-        now: i64,
-        entropy: &mut Entropy,
-        input: &ContainerInput,
-    ) -> Result<Turn<ContainerOutput>, DatabaseError> {
-        let limits = &self.limits;
-        database::transaction(db, || {
-            let mut outputs = drain::settle(db, limits, now)?;
-            outputs.extend(drain::take(db, limits, now, entropy, input)?);
-            Ok(Turn { outputs, alarm: drain::deadline(db, limits)? })
-        })
-    }
 }
 
 /// One turn in the making. The modules of this crate each add the methods of their subject.
@@ -159,7 +134,7 @@ impl Step<'_> {
             Input::Observed { agent, status, exit_reason } => self.observed(agent, status, exit_reason.as_deref()),
             Input::Outcome { key, outcome } => self.outcome(key, outcome),
             Input::Tick if self.town.is_some() => self.tick(),
-            Input::Tick => Ok(()),
+            Input::Tick | Input::Woke => Ok(()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::Step;
 use crate::error::Fault;
+use crate::message::Output;
 use crate::message::effect::Effect;
 use crate::store;
 use object_core::owed::Debt;
@@ -12,6 +13,8 @@ use protocol::town::agent::Role;
 use protocol::town::mayor::MayorReached;
 use protocol::town::mayor::MayorSeen;
 use protocol::town::mayor::MayorSession;
+use protocol::town::status::Frame;
+use serde_json::Value;
 
 impl Step<'_> {
     /// Says something to the mayor, and starts it for that if it does not run.
@@ -42,6 +45,14 @@ impl Step<'_> {
         }))
     }
 
+    /// Asks the screens of those who look to show something. Nobody keeps it.
+    pub fn show(&mut self, action: Value) {
+        if self.facts.viewers > 0 {
+            let frame = Frame::UiAction { channel: "ui_action", action, ts: self.now };
+            self.outputs.push(Output::Broadcast(Box::new(frame)));
+        }
+    }
+
     /// Tells the mayor what happened, if there is one that runs. Nobody is started for it.
     pub fn tell_mayor(&mut self, text: &str) -> Result<(), Fault> {
         let mayor = store::agent::select(self.db, "WHERE a.role = 'mayor'", &[])?.into_iter().next();
@@ -63,8 +74,7 @@ impl Step<'_> {
             self.owe(&Effect::Start { agent, bead, prompt: Some(prompt) })?;
             return Ok(MayorSession::Starting);
         }
-        store::agent::set_status(self.db, self.now, &mayor.id, &AgentStatus::Working)?;
-        store::agent::set_activity(self.db, Some(self.now), &mayor.id)?;
+        store::agent::asked(self.db, self.now, &mayor.id)?;
         let nudge = Some(self.entropy.uuid());
         self.owe(&Effect::Tell { agent: mayor.id.clone(), text: text.to_owned(), nudge, mail: vec![] })?;
         Ok(MayorSession::Active)

@@ -23,8 +23,6 @@ use protocol::town::container::ContainerAgentStatus;
 use protocol::town::container::StartAgent;
 use protocol::town::status::Frame;
 use protocol::town::status::TickMetrics;
-use serde::Deserialize;
-use serde::Serialize;
 
 /// What only the runtime knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,11 +56,12 @@ pub enum Input {
     },
     /// The alarm.
     Tick,
+    /// Nothing but time, and perhaps other [`Facts`].
+    Woke,
 }
 
-/// What is asked of the ledger. Between the Worker and the object it travels as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What is asked of the ledger.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Call {
     /// About agents.
     Agent(AgentCall),
@@ -148,37 +147,9 @@ impl From<Refusal> for Answer {
 
 /// What came of one input.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Turn<O = Output> {
+pub struct Turn {
     /// To be performed, in this order.
-    pub outputs: Vec<O>,
+    pub outputs: Vec<Output>,
     /// When the alarm is due, in milliseconds; None: never.
     pub alarm: Option<i64>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use bead::BeadChanges;
-    use protocol::id::BeadId;
-    use protocol::id::RigId;
-
-    #[test]
-    fn calls_and_answers_survive_the_way_to_the_object() {
-        let calls = [
-            Call::Town(TownCall::Rigs {}),
-            Call::Talk(TalkCall::PendingNudges { agent: AgentId::parse("a").unwrap() }),
-            Call::Bead(BeadCall::Update {
-                bead: BeadId::parse("b").unwrap(),
-                rig: RigId::parse("r").unwrap(),
-                changes: BeadChanges { body: Some(None), ..BeadChanges::default() },
-                actor: "x".into(),
-            }),
-        ];
-        for call in calls {
-            assert_eq!(serde_json::from_str::<Call>(&serde_json::to_string(&call).unwrap()).unwrap(), call);
-        }
-        for answer in [Answer::Done {}, Answer::Deleted { count: 2 }, Answer::from(Refusal::TownNotFound {})] {
-            assert_eq!(serde_json::from_str::<Answer>(&serde_json::to_string(&answer).unwrap()).unwrap(), answer);
-        }
-    }
 }

@@ -9,6 +9,7 @@ use crate::message::Notice;
 use crate::message::Output;
 use crate::message::call::ReviewResult;
 use crate::store;
+use crate::store::agent::AgentRow;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
 use protocol::town::agent::AgentStatus;
@@ -27,14 +28,15 @@ impl Step<'_> {
         self.report(None, Some(&bead.bead_id), &Fact::BeadCreated { bead_type })
     }
 
-    /// What the container says of an agent. That it runs is what the town thinks already.
+    /// What the container says of an agent. What would change nothing when it is applied is no fact: it would cost rows in each tick.
     pub fn observed(
         &mut self,
         agent: &AgentId,
         status: &ContainerAgentStatus,
         exit_reason: Option<&str>,
     ) -> Result<(), Fault> {
-        if *status == ContainerAgentStatus::Running {
+        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
+        if !row.is_running() || self.is_draining()? || !self.ends_a_run(&row, status, self.now) {
             return Ok(());
         }
         let fact = Fact::ContainerStatus { status: status.clone(), exit_reason: exit_reason.map(str::to_owned) };
@@ -108,16 +110,21 @@ impl Step<'_> {
         }
     }
 
-    /// Only the end of a run tells something, and only of an agent that is taken for running. A container that just started may not know it yet.
-    fn container_says(&mut self, agent: &AgentId, status: &ContainerAgentStatus, said_at: i64) -> Result<(), Fault> {
-        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
+    /// Whether an agent is over when its container says this of it. A container that just started may not know it yet.
+    fn ends_a_run(&self, row: &AgentRow, status: &ContainerAgentStatus, said_at: i64) -> bool {
         let seen_at = row.agent.last_activity_at.unwrap_or_default();
-        let is_over = match status {
+        match status {
             ContainerAgentStatus::Exited => seen_at <= said_at,
             ContainerAgentStatus::NotFound => self.now.saturating_sub(seen_at) >= self.limits.cold_start_ms,
             _ => false,
-        };
-        if !row.is_running() || !is_over {
+        }
+    }
+
+    /// Only the end of a run tells something, and only of an agent that is taken for running. While the container drains, an agent that ended
+    /// is being saved: its receipt and its report come, and find its bead only on its hook.
+    fn container_says(&mut self, agent: &AgentId, status: &ContainerAgentStatus, said_at: i64) -> Result<(), Fault> {
+        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
+        if !row.is_running() || self.is_draining()? || !self.ends_a_run(&row, status, said_at) {
             return Ok(());
         }
         let hook = self.hooked_bead(&row.agent)?;

@@ -112,8 +112,7 @@ impl Step<'_> {
             let mut metadata = Map::new();
             metadata.insert("message".into(), json!(message));
             let kind = BeadEventType::ReviewCompleted;
-            let word = serde_json::to_value(result).ok().and_then(|word| word.as_str().map(str::to_owned));
-            self.note_change(&source.bead_id, kind, None, None, word.as_deref(), metadata)?;
+            self.note_change(&source.bead_id, kind, None, None, Some(result.as_str()), metadata)?;
             match result {
                 ReviewResult::Merged => self.merged(entry, &source)?,
                 ReviewResult::Conflict => {

@@ -24,83 +24,83 @@ const DONE: Answer = Answer::Done {};
 impl Step<'_> {
     pub fn bead_call(&mut self, call: &BeadCall) -> Result<Answer, Fault> {
         self.town()?;
-        Ok(match call.clone() {
-            BeadCall::Create(new) => Answer::Bead { bead: Box::new(self.create_bead(new)?) },
-            BeadCall::Delete { beads } => Answer::Deleted { count: self.delete_beads(&beads)? },
+        Ok(match call {
+            BeadCall::Create(new) => Answer::Bead { bead: Box::new(self.create_bead(new.clone())?) },
+            BeadCall::Delete { beads } => Answer::Deleted { count: self.delete_beads(beads)? },
             BeadCall::DeleteByStatus { rig, status, kind } => {
-                let filter = Filter { rig: Some(rig), status: Some(status), kind, ..Filter::default() };
+                let filter = Filter { rig: Some(rig.clone()), status: Some(*status), kind: *kind, ..Filter::default() };
                 let beads = store::bead::list(self.db, &filter, i64::from(u32::MAX), 0)?;
                 let beads: Vec<_> = beads.into_iter().map(|bead| bead.bead_id).collect();
                 Answer::Deleted { count: self.delete_beads(&beads)? }
             }
-            BeadCall::Events { bead, since, limit } => self.bead_history(bead.as_ref(), since, limit)?,
-            BeadCall::Get { bead } => Answer::Bead { bead: Box::new(self.bead(&bead)?) },
+            BeadCall::Events { bead, since, limit } => self.bead_history(bead.as_ref(), *since, *limit)?,
+            BeadCall::Get { bead } => Answer::Bead { bead: Box::new(self.bead(bead)?) },
             BeadCall::List { rig, status, kind, assignee, limit, offset } => {
-                let filter = Filter { status, kind, rig, assignee, parent: None };
-                let beads = store::bead::list(self.db, &filter, limit.clamp(0, LIST_MAX), offset.max(0))?;
+                let filter =
+                    Filter { status: *status, kind: *kind, rig: rig.clone(), assignee: assignee.clone(), parent: None };
+                let beads = store::bead::list(self.db, &filter, (*limit).clamp(0, LIST_MAX), (*offset).max(0))?;
                 Answer::Beads { beads }
             }
             BeadCall::Reassign { bead, rig, agent } => {
-                Answer::Bead { bead: Box::new(self.reassign(&bead, &rig, &agent)?) }
+                Answer::Bead { bead: Box::new(self.reassign(bead, rig, agent)?) }
             }
             BeadCall::SetStatus { bead, status, agent } => {
-                Answer::Bead { bead: Box::new(self.request_status(&bead, status, &agent)?) }
+                Answer::Bead { bead: Box::new(self.request_status(bead, *status, agent)?) }
             }
             BeadCall::Update { bead, rig, changes, actor } => {
-                Answer::Bead { bead: Box::new(self.update_bead(&bead, &rig, changes, &actor)?) }
+                Answer::Bead { bead: Box::new(self.update_bead(bead, rig, changes.clone(), actor)?) }
             }
-            BeadCall::Why { bead } => Answer::Why { why: self.why(&bead)? },
+            BeadCall::Why { bead } => Answer::Why { why: self.why(bead)? },
         })
     }
 
     pub fn agent_call(&mut self, call: &AgentCall) -> Result<Answer, Fault> {
         self.town()?;
         let agent_answer = |agent| Answer::Agent { agent: Box::new(agent) };
-        match call.clone() {
+        match call {
             AgentCall::Completed { agent, success, reason } => {
-                let status = if success { "completed" } else { "failed" }.to_owned();
-                self.report(agent.as_ref(), None, &Fact::AgentCompleted { status, reason })?;
+                let status = if *success { "completed" } else { "failed" }.to_owned();
+                self.report(agent.as_ref(), None, &Fact::AgentCompleted { status, reason: reason.clone() })?;
             }
-            AgentCall::Delete { agent } => self.delete_agent(&agent)?,
+            AgentCall::Delete { agent } => self.delete_agent(agent)?,
             AgentCall::Done { agent, branch, pr_url, summary } => {
-                self.report(Some(&agent), None, &Fact::AgentDone { branch, pr_url, summary })?;
+                let (branch, pr_url, summary) = (branch.clone(), pr_url.clone(), summary.clone());
+                self.report(Some(agent), None, &Fact::AgentDone { branch, pr_url, summary })?;
             }
-            AgentCall::EvictionContext { agent, branch, agent_name, saved_at } => {
-                self.eviction_context(&agent, &branch, &agent_name, &saved_at)?;
-            }
+            AgentCall::EvictionContext { agent, receipt } => self.eviction_context(agent, receipt)?,
             AgentCall::Get { agent, rig } => {
-                let found = self.agent(&agent)?.agent;
-                if rig.is_some() && found.rig_id != rig {
-                    return Err(Refusal::AgentNotFound { agent }.into());
+                let found = self.agent(agent)?.agent;
+                if rig.is_some() && found.rig_id != *rig {
+                    return Err(Refusal::AgentNotFound { agent: agent.clone() }.into());
                 }
                 return Ok(agent_answer(found));
             }
             AgentCall::GetOrCreate { role, rig } => {
-                return Ok(agent_answer(self.get_or_create_agent(role, rig.as_ref())?));
+                return Ok(agent_answer(self.get_or_create_agent(role.clone(), rig.as_ref())?));
             }
-            AgentCall::Hook { agent, bead } => self.hook(&agent, &bead)?,
+            AgentCall::Hook { agent, bead } => self.hook(agent, bead)?,
             AgentCall::List { rig, role, status } => {
                 return Ok(Answer::Agents { agents: self.list_agents(rig.as_ref(), role.as_ref(), status.as_ref())? });
             }
-            AgentCall::Prime { agent } => return Ok(Answer::Prime { prime: Box::new(self.prime(&agent)?) }),
+            AgentCall::Prime { agent } => return Ok(Answer::Prime { prime: Box::new(self.prime(agent)?) }),
             AgentCall::ReadCheckpoint { agent } => {
-                let data = store::agent::find(self.db, &agent)?.and_then(|row| row.agent.checkpoint);
+                let data = store::agent::find(self.db, agent)?.and_then(|row| row.agent.checkpoint);
                 return Ok(Answer::Checkpoint { data });
             }
             AgentCall::Register { role, name, identity, rig } => {
-                return Ok(agent_answer(self.register(role, name, identity, rig)?));
+                return Ok(agent_answer(self.register(role.clone(), name.clone(), identity.clone(), rig.clone())?));
             }
             AgentCall::RequestChanges { agent, feedback, files } => {
-                let bead = Box::new(self.request_changes(&agent, &feedback, &files)?);
+                let bead = Box::new(self.request_changes(agent, feedback, files)?);
                 return Ok(Answer::Bead { bead });
             }
-            AgentCall::Reset { agent } => self.reset_agent(&agent)?,
-            AgentCall::Say { agent, message } => self.say(&agent, &message)?,
-            AgentCall::Unhook { agent } => self.unhook(&agent)?,
-            AgentCall::Waiting { agent, fired_at } => self.mayor_waits(&agent, fired_at)?,
+            AgentCall::Reset { agent } => self.reset_agent(agent)?,
+            AgentCall::Say { agent, message } => self.say(agent, message)?,
+            AgentCall::Unhook { agent } => self.unhook(agent)?,
+            AgentCall::Waiting { agent, fired_at } => self.mayor_waits(agent, *fired_at)?,
             AgentCall::WriteCheckpoint { agent, data } => {
-                self.agent(&agent)?;
-                store::agent::set_checkpoint(self.db, &agent, Some(&data))?;
+                self.agent(agent)?;
+                store::agent::set_checkpoint(self.db, agent, Some(data))?;
             }
         }
         Ok(DONE)
@@ -108,30 +108,32 @@ impl Step<'_> {
 
     pub fn talk_call(&mut self, call: &TalkCall) -> Result<Answer, Fault> {
         self.town()?;
-        Ok(match call.clone() {
-            TalkCall::Acknowledge { escalation } => Answer::Bead { bead: Box::new(self.acknowledge(&escalation)?) },
-            TalkCall::CheckMail { agent } => Answer::Mail { mail: self.check_mail(&agent)? },
+        Ok(match call {
+            TalkCall::Acknowledge { escalation } => Answer::Bead { bead: Box::new(self.acknowledge(escalation)?) },
+            TalkCall::CheckMail { agent } => Answer::Mail { mail: self.check_mail(agent)? },
             TalkCall::Escalate { title, body, severity, metadata, rig, agent } => {
-                let bead = self.escalate(&title, body, severity, metadata, rig, agent.as_ref())?;
+                let (body, metadata, rig) = (body.clone(), metadata.clone(), rig.clone());
+                let bead = self.escalate(title, body, *severity, metadata, rig, agent.as_ref())?;
                 Answer::Bead { bead: Box::new(bead) }
             }
-            TalkCall::Escalations { acknowledged } => Answer::Beads { beads: self.list_escalations(acknowledged)? },
+            TalkCall::Escalations { acknowledged } => Answer::Beads { beads: self.list_escalations(*acknowledged)? },
             TalkCall::Nudge { agent, message, mode, priority, source, ttl_ms } => {
-                let nudge_id = self.nudge(&agent, message, mode, priority, source, ttl_ms)?;
+                let (message, source) = (message.clone(), source.clone());
+                let nudge_id = self.nudge(agent, message, *mode, *priority, source, *ttl_ms)?;
                 Answer::Nudged { nudge_id }
             }
             TalkCall::NudgeDelivered { nudge } => {
-                store::nudge::delivered(self.db, self.now, &nudge)?;
+                store::nudge::delivered(self.db, self.now, nudge)?;
                 DONE
             }
             TalkCall::PendingNudges { agent } => {
-                Answer::Nudges { nudges: store::nudge::pending(self.db, self.now, &agent)? }
+                Answer::Nudges { nudges: store::nudge::pending(self.db, self.now, agent)? }
             }
             TalkCall::ResolveTriage { agent, request, action, notes } => {
-                Answer::Bead { bead: Box::new(self.resolve_triage(&agent, &request, &action, &notes)?) }
+                Answer::Bead { bead: Box::new(self.resolve_triage(agent, request, action, notes)?) }
             }
             TalkCall::SendMail { from, to, subject, body } => {
-                self.send_mail(&from, &to, subject, body)?;
+                self.send_mail(from, to, subject.clone(), body.clone())?;
                 DONE
             }
         })
@@ -140,18 +142,21 @@ impl Step<'_> {
     pub fn work_call(&mut self, call: &WorkCall) -> Result<Answer, Fault> {
         self.town()?;
         let slung = |(convoy, beads)| Answer::ConvoySlung { convoy: Box::new(convoy), beads };
-        Ok(match call.clone() {
-            WorkCall::AdvanceMolecule { agent, summary } => {
-                Answer::Molecule { molecule: self.advance(&agent, &summary)? }
+        Ok(match call {
+            WorkCall::AddToConvoy { convoy, bead, depends_on } => {
+                Answer::Convoy { convoy: Box::new(self.add_to_convoy(convoy, bead, depends_on)?) }
             }
-            WorkCall::CloseConvoy { convoy } => Answer::Convoy { convoy: Box::new(self.close_convoy(&convoy)?) },
+            WorkCall::AdvanceMolecule { agent, summary } => {
+                Answer::Molecule { molecule: self.advance(agent, summary)? }
+            }
+            WorkCall::CloseConvoy { convoy } => Answer::Convoy { convoy: Box::new(self.close_convoy(convoy)?) },
             WorkCall::CompleteReview { entry, status, message, commit } => {
-                self.complete_review(&entry, status, &message, commit.as_deref())?;
+                self.complete_review(entry, *status, message, commit.as_deref())?;
                 DONE
             }
-            WorkCall::Convoy { convoy } => Answer::ConvoyDetail { detail: Box::new(self.convoy_detail(&convoy)?) },
+            WorkCall::Convoy { convoy } => Answer::ConvoyDetail { detail: Box::new(self.convoy_detail(convoy)?) },
             WorkCall::ConvoyBeadClosed { convoy } => {
-                self.count_convoy(&convoy)?;
+                self.count_convoy(convoy)?;
                 DONE
             }
             WorkCall::ConvoyDetails {} => {
@@ -161,35 +166,39 @@ impl Step<'_> {
             }
             WorkCall::Convoys {} => Answer::Convoys { convoys: store::convoy::active(self.db)? },
             WorkCall::CreateConvoy { title, beads, created_by } => {
-                Answer::Convoy { convoy: Box::new(self.create_convoy(title, &beads, created_by)?) }
+                Answer::Convoy { convoy: Box::new(self.create_convoy(title.clone(), beads, created_by.clone())?) }
             }
             WorkCall::CreateMolecule { bead, steps } => {
-                Answer::Molecule { molecule: self.create_molecule(&bead, &steps)? }
+                Answer::Molecule { molecule: self.create_molecule(bead, steps)? }
             }
-            WorkCall::CurrentStep { agent } => Answer::Step { step: Box::new(self.current_step(&agent)?) },
+            WorkCall::CurrentStep { agent } => Answer::Step { step: Box::new(self.current_step(agent)?) },
+            WorkCall::RemoveFromConvoy { convoy, bead } => {
+                Answer::Convoy { convoy: Box::new(self.remove_from_convoy(convoy, bead)?) }
+            }
             WorkCall::Sling { rig, title, body, priority, labels, metadata } => {
-                let (bead, agent) = self.sling(&rig, title, body, priority, labels, metadata)?;
+                let (title, body, labels) = (title.clone(), body.clone(), labels.clone());
+                let (bead, agent) = self.sling(rig, title, body, *priority, labels, metadata.clone())?;
                 Answer::Slung { bead: Box::new(bead), agent: Box::new(agent) }
             }
             WorkCall::SlingConvoy { rig, title, tasks, merge_mode, staged } => {
-                slung(self.sling_convoy(&rig, title, tasks, merge_mode, staged)?)
+                slung(self.sling_convoy(rig, title.clone(), tasks.clone(), *merge_mode, *staged)?)
             }
-            WorkCall::StartConvoy { convoy } => slung(self.start_convoy(&convoy)?),
+            WorkCall::StartConvoy { convoy } => slung(self.start_convoy(convoy)?),
             WorkCall::SubmitReview { agent, bead, branch, pr_url, summary } => {
                 let by = agent.to_string();
                 let bead = self.submit_review(Submission {
                     by,
-                    source: bead,
-                    branch,
+                    source: bead.clone(),
+                    branch: branch.clone(),
                     target: None,
-                    pr_url,
-                    summary,
+                    pr_url: pr_url.clone(),
+                    summary: summary.clone(),
                     rig: None,
                 })?;
                 Answer::Bead { bead: Box::new(bead) }
             }
             WorkCall::UpdateConvoy { convoy, merge_mode, feature_branch } => {
-                let convoy = self.update_convoy(&convoy, merge_mode, feature_branch.as_deref())?;
+                let convoy = self.update_convoy(convoy, *merge_mode, feature_branch.as_deref())?;
                 Answer::Convoy { convoy: Box::new(convoy) }
             }
         })
@@ -201,26 +210,36 @@ impl Step<'_> {
             return Ok(DONE);
         }
         self.town()?;
-        Ok(match call.clone() {
+        Ok(match call {
             TownCall::AddRig { rig, name, git_url, default_branch } => {
-                Answer::Rig { rig: self.add_rig(&rig, name, git_url, default_branch)? }
+                Answer::Rig { rig: self.add_rig(rig, name.clone(), git_url.clone(), default_branch.clone())? }
             }
             TownCall::Config {} => Answer::Config { config: Box::new(self.town()?.config.clone()) },
             TownCall::Create { .. } => DONE,
+            TownCall::Destroy {} => {
+                self.destroy_town()?;
+                DONE
+            }
             TownCall::DryRun {} => Answer::Decisions { actions: self.dry_run()? },
             TownCall::EnsureMayor {} => Answer::MayorReached { reached: self.ensure_mayor()? },
             TownCall::Invariants {} => Answer::Invariants { violations: self.violations()? },
             TownCall::MayorStatus {} => Answer::MayorSeen { session: self.mayor_seen()? },
-            TownCall::MessageMayor { message } => Answer::MayorReached { reached: self.message_mayor(&message)? },
+            TownCall::MessageMayor { message } => Answer::MayorReached { reached: self.message_mayor(message)? },
             TownCall::Poisoned {} => Answer::Poisoned { events: event::poisoned(self.db)? },
             TownCall::RemoveRig { rig } => {
-                self.remove_rig(&rig)?;
+                self.remove_rig(rig)?;
                 DONE
             }
-            TownCall::Rig { rig } => Answer::Rig { rig: self.rig(&rig)? },
+            TownCall::Rig { rig } => Answer::Rig { rig: self.rig(rig)? },
             TownCall::Rigs {} => Answer::Rigs { rigs: store::town::rigs(self.db)? },
             TownCall::Status {} => Answer::Status { status: Box::new(self.status(None)?) },
-            TownCall::UpdateConfig { changes } => Answer::Config { config: Box::new(self.update_config(changes)?) },
+            TownCall::UiAction { action } => {
+                self.show(action.clone());
+                DONE
+            }
+            TownCall::UpdateConfig { changes } => {
+                Answer::Config { config: Box::new(self.update_config(changes.clone())?) }
+            }
         })
     }
 

@@ -16,6 +16,7 @@ mod properties;
 mod reconciler;
 mod reviews;
 mod scale;
+mod simulated;
 mod talk;
 mod work;
 mod world;

@@ -77,13 +77,8 @@ impl Step<'_> {
 
     /// Whether an issue could be handed out by the next tick.
     fn has_ready_work(&self) -> Result<bool, Fault> {
-        for row in self.db.query(READY, &[])? {
-            let (attempts, last) = (row.get(0)?, read_at_option(&row, 1)?);
-            if reconcile::cooling_until(self.limits, self.now, attempts, last).is_none() {
-                return Ok(!snapshot::breaker_open(self.db, self.limits, self.now)?);
-            }
-        }
-        Ok(false)
+        let is_ready = !snapshot::ready(self.db, self.limits, self.now, 1)?.is_empty();
+        Ok(is_ready && !snapshot::breaker_open(self.db, self.limits, self.now)?)
     }
 
     /// When the next pull request is to be looked at.
@@ -109,17 +104,6 @@ const ACTIVE: &str = "SELECT EXISTS (SELECT 1 FROM town_events WHERE processed_a
 /// Work is not over.
 const OPEN: &str = "SELECT EXISTS (SELECT 1 FROM beads WHERE type IN ('issue', 'merge_request', 'convoy')
     AND status IN ('open', 'in_progress', 'in_review'))";
-
-/// Issues without an agent that wait for nothing but one.
-const READY: &str = "SELECT b.dispatch_attempts, b.last_dispatch_attempt_at FROM beads b
-    WHERE b.type = 'issue' AND b.status = 'open' AND b.assignee_agent_bead_id IS NULL
-    AND b.rig_id IS NOT NULL
-    AND b.labels NOT LIKE '%\"gt:held\"%'
-    AND NOT EXISTS (SELECT 1 FROM bead_dependencies d CROSS JOIN beads o ON o.bead_id = d.depends_on_bead_id
-        WHERE d.bead_id = b.bead_id AND d.dependency_type = 'blocks' AND o.status NOT IN ('closed', 'failed'))
-    AND NOT EXISTS (SELECT 1 FROM bead_dependencies d CROSS JOIN convoy_metadata c ON c.bead_id = d.depends_on_bead_id
-        WHERE d.bead_id = b.bead_id AND d.dependency_type = 'tracks' AND c.staged = 1)
-    LIMIT 100";
 
 /// The pull request that was looked at the longest ago.
 const POLLED: &str = "SELECT MIN(b.updated_at) FROM beads b CROSS JOIN review_metadata r ON r.bead_id = b.bead_id

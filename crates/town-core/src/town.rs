@@ -32,12 +32,22 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Deletes everything. What comes later finds no town.
+    pub fn destroy_town(&mut self) -> Result<(), Fault> {
+        for table in store::schema::TABLES {
+            database::execute(self.db, &format!("DELETE FROM {table}"), &[])?;
+        }
+        self.town = None;
+        Ok(())
+    }
+
     /// Merges a partial update. A secret that comes back masked keeps what is stored; null removes; the owner
     /// and unknown fields are ignored.
     pub fn update_config(&mut self, changes: Map<String, Value>) -> Result<TownConfig, Fault> {
         let invalid = |error: String| Fault::from(Refusal::Invalid { what: format!("Invalid configuration: {error}") });
-        let stored = serde_json::to_value(&self.town()?.config).map_err(|error| invalid(error.to_string()))?;
-        let mut merged = stored.clone();
+        // By way of text, as the row is read and written: each other way would be linked beside it.
+        let stored = serde_json::to_string(&self.town()?.config).map_err(|error| invalid(error.to_string()))?;
+        let mut merged: Value = serde_json::from_str(&stored).map_err(|error| invalid(error.to_string()))?;
         for (key, change) in changes.into_iter().filter(|(key, _)| !FIXED.contains(&key.as_str())) {
             let Some(fields) = merged.as_object_mut() else { continue };
             let old = fields.remove(&key).unwrap_or_default();
@@ -61,7 +71,8 @@ impl Step<'_> {
                 }
             }
         }
-        let config: TownConfig = serde_json::from_value(merged).map_err(|error| invalid(error.to_string()))?;
+        let config: TownConfig =
+            serde_json::from_str(&merged.to_string()).map_err(|error| invalid(error.to_string()))?;
         config.check().map_err(invalid)?;
         store::town::save_config(self.db, &config)?;
         self.owe(&Effect::SyncConfig {})?;

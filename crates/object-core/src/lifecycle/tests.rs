@@ -1,4 +1,5 @@
 //! A container's states, lease by lease.
+#![cfg(test)]
 
 use super::*;
 use database::NativeDatabase;
@@ -6,7 +7,7 @@ use database::NativeDatabase;
 #[test]
 fn every_limit_must_be_over_0() {
     assert_eq!(LifecycleLimits::default().check(), Ok(()));
-    for name in ["start_ms", "idle_ms", "stop_ms", "lease_ms"] {
+    for name in ["start_ms", "idle_ms", "stop_ms", "town_stop_ms", "lease_ms"] {
         let limits: LifecycleLimits = serde_json::from_str(&format!(r#"{{"{name}":0}}"#)).unwrap();
         assert_eq!(limits.check(), Err(NotPositive), "{name}");
     }

@@ -5,6 +5,7 @@
 use super::agent::Role;
 use super::words::open_words;
 use crate::id::AgentId;
+use crate::id::BeadId;
 use crate::id::RigId;
 use crate::id::TownId;
 use serde::Deserialize;
@@ -16,6 +17,9 @@ use std::collections::BTreeMap;
 #[serde(rename_all = "camelCase")]
 pub struct StartAgent {
     pub agent_id: AgentId,
+    /// What it is to work on; none for the mayor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bead_id: Option<BeadId>,
     pub rig_id: RigId,
     pub town_id: TownId,
     pub role: Role,
@@ -52,6 +56,40 @@ pub struct StartRig {
     pub default_branch: String,
 }
 
+/// An agent that starts or runs, as the container's registry keeps it for the next start of the container.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryEntry {
+    pub agent_id: AgentId,
+    /// How it was started.
+    pub request: StartAgent,
+    /// Where it works; for the record, a new container may have another disk.
+    #[serde(default)]
+    pub workdir: String,
+    /// What its environment had besides `request`.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// `POST …/agents/{agent}/eviction-context`: where an agent's work is after its container was told to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvictionContext {
+    /// The branch that the work is on; empty if there is none.
+    pub branch: String,
+    pub agent_name: String,
+    /// ISO 8601.
+    pub saved_at: String,
+    /// The commit that holds it.
+    #[serde(default)]
+    pub commit: Option<String>,
+    /// Whether the remote has it.
+    #[serde(default)]
+    pub pushed: bool,
+    /// Why it has not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
 open_words! {
     /// What a container says of an agent; `not_found` and `unknown` are how the town writes a 404 and no answer.
     ContainerAgentStatus {
@@ -71,9 +109,21 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn a_receipt_is_pinned_and_its_first_form_is_still_read() {
+        let wire = json!({
+            "branch": "gt/toast/1", "agent_name": "Toast", "saved_at": "1970-01-01T00:00:00.000Z", "commit": null,
+            "pushed": false, "reason": "no remote"
+        });
+        let receipt: EvictionContext = serde_json::from_value(wire.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&receipt).unwrap(), wire);
+        let first = json!({ "branch": "b", "agent_name": "n", "saved_at": "s" });
+        assert!(!serde_json::from_value::<EvictionContext>(first).unwrap().pushed);
+    }
+
+    #[test]
     fn a_start_is_pinned_and_unknown_fields_are_ignored() {
         let mut wire = json!({
-            "agentId": "a", "rigId": "r", "townId": "t", "role": "polecat", "name": "Toast", "identity": "i", "prompt": "p",
+            "agentId": "a", "beadId": "b1", "rigId": "r", "townId": "t", "role": "polecat", "name": "Toast", "identity": "i", "prompt": "p",
             "model": "m", "gitUrl": "https://example.com/r.git", "branch": "b", "defaultBranch": "main",
             "startPoint": "origin/x", "systemPrompt": "s"
         });

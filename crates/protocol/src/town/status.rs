@@ -9,6 +9,7 @@ use crate::time::iso;
 use crate::time::iso_option;
 use serde::Deserialize;
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// How many agents are in which state.
@@ -147,6 +148,13 @@ pub enum Frame {
         ts: i64,
     },
     Snapshot(Box<TownStatus>),
+    UiAction {
+        /// Always `ui_action`.
+        channel: &'static str,
+        action: Value,
+        #[serde(with = "iso")]
+        ts: i64,
+    },
 }
 
 /// A rule of the ledger that does not hold. Reported, never repaired by itself.

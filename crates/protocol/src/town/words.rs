@@ -4,12 +4,28 @@
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)*
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let word = String::deserialize(deserializer)?;
+                Self::parse(&word).ok_or_else(|| serde::de::Error::unknown_variant(&word, Self::WORDS))
+            }
         }
 
         impl $name {
+            /// Every word.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+
             /// The word.
             pub fn as_str(self) -> &'static str {
                 match self {
@@ -41,6 +57,17 @@ macro_rules! open_words {
         }
 
         impl $name {
+            /// Every word of this version.
+            pub const WORDS: &'static [&'static str] = &[$($word),*];
+
+            /// A word of this version; none of another.
+            pub fn parse(word: &str) -> Option<Self> {
+                match Self::from(word.to_owned()) {
+                    Self::Other(_) => None,
+                    known => Some(known),
+                }
+            }
+
             /// The word.
             pub fn as_str(&self) -> &str {
                 match self {

@@ -18,13 +18,10 @@ use protocol::town::mayor::MayorSeen;
 use protocol::town::status::TownStatus;
 use protocol::town::status::Violation;
 use protocol::town::status::Why;
-use serde::Deserialize;
-use serde::Serialize;
 use serde_json::Value;
 
 /// What a town answers. Exactly one per call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
     Agent {
         agent: Box<Agent>,
@@ -127,7 +124,7 @@ pub enum Answer {
 }
 
 /// An event that could not be applied, and is not tried any more.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PoisonedEvent {
     pub event_id: String,
     pub event_type: String,

@@ -6,13 +6,11 @@ use protocol::id::RigId;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
 use protocol::town::bead::Priority;
-use serde::Deserialize;
-use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
 /// A bead that is to be made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct NewBead {
     pub kind: BeadType,
     pub title: String,
@@ -48,12 +46,10 @@ impl NewBead {
 }
 
 /// What is to change in a bead; None stays as it is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BeadChanges {
     pub title: Option<String>,
     /// `Some(None)` removes it.
-    #[serde(with = "nullable", skip_serializing_if = "Option::is_none")]
     pub body: Option<Option<String>>,
     pub priority: Option<Priority>,
     pub labels: Option<Vec<String>>,
@@ -62,20 +58,4 @@ pub struct BeadChanges {
     pub rig: Option<RigId>,
     pub parent: Option<BeadId>,
     pub depends_on: Option<Vec<BeadId>>,
-}
-
-/// Tells null from absent.
-mod nullable {
-    use serde::Deserialize;
-    use serde::Deserializer;
-    use serde::Serialize;
-    use serde::Serializer;
-
-    pub fn serialize<S: Serializer>(value: &Option<Option<String>>, serializer: S) -> Result<S::Ok, S::Error> {
-        value.serialize(serializer)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-        Option::deserialize(deserializer).map(Some)
-    }
 }

@@ -17,14 +17,11 @@ use protocol::town::config::TownConfig;
 use protocol::town::convoy::ConvoyTask;
 use protocol::town::convoy::FormulaStep;
 use protocol::town::convoy::MergeMode;
-use serde::Deserialize;
-use serde::Serialize;
 use serde_json::Map;
 use serde_json::Value;
 
 /// About beads.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum BeadCall {
     Create(NewBead),
     /// With all that is below it, and all that waits for it.
@@ -78,8 +75,7 @@ pub enum BeadCall {
 }
 
 /// About agents.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum AgentCall {
     /// Its run in the container ended. No agent: the mayor.
     Completed {
@@ -97,12 +93,10 @@ pub enum AgentCall {
         pr_url: Option<String>,
         summary: Option<String>,
     },
-    /// Its work was saved because its container ends.
+    /// Its container ends: what became of its work.
     EvictionContext {
         agent: AgentId,
-        branch: String,
-        agent_name: String,
-        saved_at: String,
+        receipt: EvictionReceipt,
     },
     /// With a rig, one of another rig is not found.
     Get {
@@ -163,9 +157,23 @@ pub enum AgentCall {
     },
 }
 
+/// What a container that ends did with the unfinished work of an agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EvictionReceipt {
+    pub branch: String,
+    pub agent_name: String,
+    /// In ISO 8601, as the container wrote it.
+    pub saved_at: String,
+    /// What was saved; None: there was nothing to commit, or it is not known.
+    pub commit: Option<String>,
+    /// Whether the branch reached the remote; None: it is not known.
+    pub pushed: Option<bool>,
+    /// Why it was not saved, or not pushed.
+    pub reason: Option<String>,
+}
+
 /// About words between agents and people.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum TalkCall {
     Acknowledge {
         escalation: BeadId,
@@ -216,12 +224,17 @@ pub enum TalkCall {
 }
 
 /// About work that is handed out, reviewed and landed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum WorkCall {
     AdvanceMolecule {
         agent: AgentId,
         summary: String,
+    },
+    /// An issue that is there joins, and waits for others.
+    AddToConvoy {
+        convoy: BeadId,
+        bead: BeadId,
+        depends_on: Vec<BeadId>,
     },
     CloseConvoy {
         convoy: BeadId,
@@ -254,6 +267,10 @@ pub enum WorkCall {
     },
     CurrentStep {
         agent: AgentId,
+    },
+    RemoveFromConvoy {
+        convoy: BeadId,
+        bead: BeadId,
     },
     Sling {
         rig: RigId,
@@ -288,17 +305,34 @@ pub enum WorkCall {
 }
 
 /// How a review ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReviewResult {
     Conflict,
     Failed,
     Merged,
 }
 
+impl ReviewResult {
+    /// Every word on the wire.
+    pub const WORDS: &'static [&'static str] = &["conflict", "failed", "merged"];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Failed => "failed",
+            Self::Merged => "merged",
+        }
+    }
+
+    /// The result of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Conflict, Self::Failed, Self::Merged].into_iter().find(|result| result.as_str() == word)
+    }
+}
+
 /// About the town itself, and its mayor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum TownCall {
     /// Adds a rig, or changes it.
     AddRig {
@@ -316,6 +350,8 @@ pub enum TownCall {
         town: TownId,
         config: Box<TownConfig>,
     },
+    /// Deletes the town with all that it has. Nobody is told: whoever works for it must be stopped before.
+    Destroy {},
     EnsureMayor {},
     Invariants {},
     MayorStatus {},
@@ -332,6 +368,10 @@ pub enum TownCall {
     },
     Rigs {},
     Status {},
+    /// Asks the screens of those who look to show something.
+    UiAction {
+        action: Value,
+    },
     /// A partial update, with the rules of spec/town.md 3.8.
     UpdateConfig {
         changes: Map<String, Value>,

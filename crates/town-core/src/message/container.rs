@@ -1,13 +1,9 @@
 //! What a town and its container tell each other: heartbeats, and the drain.
-//!
-//! These are types of their own, so that whoever serves the container alone links nothing of the ledger.
 
 use protocol::id::AgentId;
 use protocol::id::InstanceId;
 use protocol::id::RigId;
 use protocol::town::Heartbeat;
-use serde::Deserialize;
-use serde::Serialize;
 
 /// What happened on the side of the container.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,13 +22,10 @@ pub enum ContainerInput {
         /// Whether it was told to end.
         draining: bool,
     },
-    /// Nothing but time: the object was constructed, or its alarm rang.
-    Woke,
 }
 
-/// What a container asks of its town. Between the Worker and the object it travels as JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// What a container asks of its town.
+#[derive(Clone, Debug, PartialEq)]
 pub enum ContainerCall {
     /// Whether the town drains.
     DrainStatus,
@@ -60,8 +53,7 @@ pub enum ContainerCall {
 }
 
 /// The answer to the call of its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContainerAnswer {
     /// Whether it drains.
     DrainStatus {
@@ -138,39 +130,6 @@ impl DrainEnd {
             DrainEnd::Ended => "ended",
             DrainEnd::Expired => "expired",
             DrainEnd::Replaced => "replaced",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn calls_and_answers_survive_the_way_to_the_object() {
-        let instance = InstanceId::parse("i-1").ok();
-        let calls = [
-            ContainerCall::DrainStatus,
-            ContainerCall::Eviction { instance: instance.clone() },
-            ContainerCall::Heartbeat {
-                agent: AgentId::parse("a").unwrap(),
-                body: Heartbeat { draining: true, ..Heartbeat::default() },
-                rig: RigId::parse("r").unwrap(),
-            },
-            ContainerCall::Ready { instance, nonce: "n".into() },
-        ];
-        for call in calls {
-            assert_eq!(serde_json::from_str::<ContainerCall>(&serde_json::to_string(&call).unwrap()).unwrap(), call);
-        }
-        let answers = [
-            ContainerAnswer::DrainStatus { nonce: None },
-            ContainerAnswer::Eviction { nonce: "n".into() },
-            ContainerAnswer::Heartbeat { nonce: Some("n".into()) },
-            ContainerAnswer::Ready { cleared: true },
-        ];
-        for answer in answers {
-            let sent = serde_json::to_string(&answer).unwrap();
-            assert_eq!(serde_json::from_str::<ContainerAnswer>(&sent).unwrap(), answer);
         }
     }
 }

@@ -25,6 +25,12 @@ pub fn rules(town: &Snapshot, limits: &Limits, actions: &mut Vec<Action>) {
 fn lost(town: &Snapshot, limits: &Limits, view: &AgentView, actions: &mut Vec<Action>) {
     let agent = &view.row.agent;
     if agent.role == Role::Mayor {
+        // It says itself when it waits. Where that was lost, its hearts would keep the town and the container awake for ever.
+        let is_silent = view.row.last_event_at.is_some_and(|at| town.now.saturating_sub(at) > limits.gupp_warn_ms);
+        if agent.status == AgentStatus::Working && is_silent {
+            let reason = "the mayor has been silent for long".to_owned();
+            actions.push(Action::TransitionAgent { agent: agent.id.clone(), to: AgentStatus::Waiting, reason });
+        }
         return;
     }
     let idle = |reason: &str| Action::TransitionAgent {

@@ -14,12 +14,12 @@ use protocol::town::bead::BeadType;
 use protocol::town::bead::label;
 
 pub fn rules(town: &Snapshot, limits: &Limits, actions: &mut Vec<Action>) {
+    for bead in town.ready.iter().filter(|_| !town.draining) {
+        unassigned(town, limits, bead, actions);
+    }
     for issue in &town.issues {
         match issue.bead.status {
-            BeadStatus::Open => {
-                unassigned(town, limits, issue, actions);
-                orphaned(town, &issue.bead, actions);
-            }
+            BeadStatus::Open => orphaned(town, &issue.bead, actions),
             BeadStatus::InProgress => abandoned(town, limits, &issue.bead, actions),
             BeadStatus::InReview => reviewed(town, limits, issue, actions),
             BeadStatus::Closed | BeadStatus::Failed => {}
@@ -33,15 +33,7 @@ pub fn rules(town: &Snapshot, limits: &Limits, actions: &mut Vec<Action>) {
 }
 
 /// B1. While the town drains nothing is failed either.
-fn unassigned(town: &Snapshot, limits: &Limits, issue: &IssueView, actions: &mut Vec<Action>) {
-    let bead = &issue.bead;
-    let is_work = bead.assignee_agent_bead_id.is_none()
-        && bead.rig_id.is_some()
-        && !bead.has_label(label::TRIAGE_REQUEST)
-        && !bead.has_label(label::HELD);
-    if !is_work || issue.blocked || issue.staged || town.draining {
-        return;
-    }
+fn unassigned(town: &Snapshot, limits: &Limits, bead: &Bead, actions: &mut Vec<Action>) {
     if bead.dispatch_attempts >= limits.dispatch_attempts_max {
         actions.push(too_often(bead));
     } else if may_dispatch(town, limits, bead) {

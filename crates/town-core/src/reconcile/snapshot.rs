@@ -30,7 +30,10 @@ pub struct Snapshot {
     /// Whether refineries review pull requests too.
     pub code_review: bool,
     pub agents: Vec<AgentView>,
+    /// Issues that somebody has, or had.
     pub issues: Vec<IssueView>,
+    /// Issues that only wait for an agent, oldest first: as many as one tick may hand out.
+    pub ready: Vec<Bead>,
     pub reviews: Vec<ReviewView>,
     pub convoys: Vec<ConvoyView>,
     pub default_branches: BTreeMap<RigId, String>,
@@ -49,7 +52,6 @@ pub struct AgentView {
 pub struct IssueView {
     pub bead: Bead,
     pub blocked: bool,
-    pub staged: bool,
     pub reviews: Tally,
 }
 
@@ -97,6 +99,7 @@ impl Snapshot {
             code_review: town.is_none_or(|town| town.config.refinery.code_review),
             agents: agents(db, limits, now)?,
             issues: issues(db, &blocked)?,
+            ready: ready(db, limits, now, limits.breaker_dispatches)?,
             reviews: reviews(db, &blocked)?,
             convoys: convoys(db)?,
             default_branches: store::town::rigs(db)?.into_iter().map(|rig| (rig.id, rig.default_branch)).collect(),
@@ -143,18 +146,17 @@ fn agents(db: &dyn Database, limits: &Limits, now: i64) -> Result<Vec<AgentView>
 }
 
 fn issues(db: &dyn Database, blocked: &BTreeSet<BeadId>) -> Result<Vec<IssueView>, Fault> {
-    let staged = staged(db)?;
     let tallies = tallies(db)?;
     let beads = store::bead::select(
         db,
-        "WHERE b.type = 'issue' AND b.status IN ('open', 'in_progress', 'in_review') ORDER BY b.rowid",
+        "WHERE b.type = 'issue' AND b.status IN ('open', 'in_progress', 'in_review')
+         AND (b.status <> 'open' OR b.assignee_agent_bead_id IS NOT NULL) ORDER BY b.rowid",
         &[],
     )?;
     Ok(beads
         .into_iter()
         .map(|bead| IssueView {
             blocked: blocked.contains(&bead.bead_id),
-            staged: staged.contains(&bead.bead_id),
             reviews: tallies.get(&bead.bead_id).copied().unwrap_or_default(),
             bead,
         })
@@ -198,7 +200,15 @@ fn convoys(db: &dyn Database) -> Result<Vec<ConvoyView>, Fault> {
     Ok(views)
 }
 
-/// Work that waits for something that is not over.
+/// What B1 may hand out, or must give up. However much waits, only what is taken leaves the database.
+pub fn ready(db: &dyn Database, limits: &Limits, now: i64, count: i64) -> Result<Vec<Bead>, Fault> {
+    let since = |attempts: i64| instant(now.saturating_sub(limits.cooldown_ms(attempts)));
+    let parameters =
+        [limits.dispatch_attempts_max.into(), since(1), since(2), since(3), since(4), since(5), count.into()];
+    Ok(store::bead::select(db, READY, &parameters)?)
+}
+
+/// Work that somebody has, and that waits for something that is not over.
 fn blocked(db: &dyn Database) -> Result<BTreeSet<BeadId>, Fault> {
     ids(
         db,
@@ -206,18 +216,7 @@ fn blocked(db: &dyn Database) -> Result<BTreeSet<BeadId>, Fault> {
          CROSS JOIN bead_dependencies d ON d.bead_id = w.bead_id AND d.dependency_type = 'blocks'
          CROSS JOIN beads b ON b.bead_id = d.depends_on_bead_id
          WHERE w.type IN ('issue', 'merge_request') AND w.status IN ('open', 'in_progress')
-         AND b.status NOT IN ('closed', 'failed')",
-    )
-}
-
-/// The beads of convoys that nobody started.
-fn staged(db: &dyn Database) -> Result<BTreeSet<BeadId>, Fault> {
-    ids(
-        db,
-        "SELECT d.bead_id FROM beads c
-         CROSS JOIN convoy_metadata m ON m.bead_id = c.bead_id AND m.staged = 1
-         CROSS JOIN bead_dependencies d ON d.depends_on_bead_id = c.bead_id AND d.dependency_type = 'tracks'
-         WHERE c.type = 'convoy' AND c.status = 'open'",
+         AND (w.type = 'merge_request' OR w.assignee_agent_bead_id IS NOT NULL) AND b.status NOT IN ('closed', 'failed')",
     )
 }
 
@@ -241,3 +240,14 @@ fn ids(db: &dyn Database, sql: &str) -> Result<BTreeSet<BeadId>, Fault> {
     let rows = db.query(sql, &[])?;
     Ok(rows.iter().map(|row| read_id(row, 0)).collect::<Result<_, _>>()?)
 }
+
+/// Open issues with a rig and without an agent, label or blocker that keeps them, whose convoy was started, and which do not cool down.
+const READY: &str = "WHERE b.type = 'issue' AND b.status = 'open' AND b.assignee_agent_bead_id IS NULL AND b.rig_id IS NOT NULL
+    AND b.labels NOT LIKE '%\"gt:held\"%' AND b.labels NOT LIKE '%\"gt:triage-request\"%'
+    AND (b.last_dispatch_attempt_at IS NULL OR b.dispatch_attempts >= ?1
+        OR b.last_dispatch_attempt_at <= CASE MAX(b.dispatch_attempts, 1) WHEN 1 THEN ?2 WHEN 2 THEN ?3 WHEN 3 THEN ?4 WHEN 4 THEN ?5 ELSE ?6 END)
+    AND NOT EXISTS (SELECT 1 FROM bead_dependencies d CROSS JOIN beads o ON o.bead_id = d.depends_on_bead_id
+        WHERE d.bead_id = b.bead_id AND d.dependency_type = 'blocks' AND o.status NOT IN ('closed', 'failed'))
+    AND NOT EXISTS (SELECT 1 FROM bead_dependencies d CROSS JOIN convoy_metadata c ON c.bead_id = d.depends_on_bead_id
+        WHERE d.bead_id = b.bead_id AND d.dependency_type = 'tracks' AND c.staged = 1)
+    ORDER BY b.rowid LIMIT ?7";

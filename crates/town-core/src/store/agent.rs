@@ -112,6 +112,16 @@ pub fn dispatched(db: &dyn Database, now: i64, agent: &AgentId) -> Result<(), Da
     )
 }
 
+/// It runs, and has something new to do. What it said before says nothing of that.
+pub fn asked(db: &dyn Database, now: i64, agent: &AgentId) -> Result<(), DatabaseError> {
+    execute(
+        db,
+        "UPDATE agent_metadata SET status = 'working', stalled_at = NULL, last_activity_at = ?, last_event_type = NULL, last_event_at = NULL
+         WHERE bead_id = ?",
+        &[instant(now), agent.as_str().into()],
+    )
+}
+
 pub fn reset_dispatch(db: &dyn Database, agent: &AgentId) -> Result<(), DatabaseError> {
     execute(
         db,

@@ -118,6 +118,17 @@ pub fn count_dispatch(db: &dyn Database, now: i64, bead: &BeadId) -> Result<(), 
     )
 }
 
+/// One try less, for one that says nothing of the bead.
+pub fn uncount_dispatch(db: &dyn Database, bead: &BeadId) -> Result<(), DatabaseError> {
+    execute(
+        db,
+        "UPDATE beads SET dispatch_attempts = MAX(dispatch_attempts - 1, 0),
+            last_dispatch_attempt_at = CASE WHEN dispatch_attempts <= 1 THEN NULL ELSE last_dispatch_attempt_at END
+         WHERE bead_id = ?",
+        &[bead.as_str().into()],
+    )
+}
+
 /// The counters of dispatch: none, and never.
 pub fn reset_dispatch(db: &dyn Database, bead: &BeadId) -> Result<(), DatabaseError> {
     execute(

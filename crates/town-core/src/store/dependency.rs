@@ -35,6 +35,15 @@ pub fn set_blockers(db: &dyn Database, bead: &BeadId, blockers: &[BeadId]) -> Re
     blockers.iter().try_for_each(|blocker| insert(db, bead, blocker, DependencyType::Blocks))
 }
 
+/// Whether `bead` belonged to `convoy`. It does no more.
+pub fn leave(db: &dyn Database, bead: &BeadId, convoy: &BeadId) -> Result<bool, DatabaseError> {
+    let left = db.query(
+        "DELETE FROM bead_dependencies WHERE bead_id = ? AND depends_on_bead_id = ? AND dependency_type = 'tracks' RETURNING 1",
+        &[bead.as_str().into(), convoy.as_str().into()],
+    )?;
+    Ok(!left.is_empty())
+}
+
 /// Forgets every relation of a bead.
 pub fn delete(db: &dyn Database, bead: &BeadId) -> Result<(), DatabaseError> {
     execute(db, "DELETE FROM bead_dependencies WHERE bead_id = ?", &[bead.as_str().into()])?;

@@ -76,3 +76,22 @@ pub const LEDGER: Migration = Migration {
         "CREATE INDEX idx_town_events_pending ON town_events (created_at) WHERE processed_at IS NULL",
     ],
 };
+
+/// Every table of a town.
+pub const TABLES: [&str; 15] = [
+    "action_loop",
+    "agent_metadata",
+    "agent_nudges",
+    "bead_dependencies",
+    "bead_events",
+    "beads",
+    "convoy_metadata",
+    "drain",
+    "escalation_metadata",
+    "evicted",
+    "owed",
+    "review_metadata",
+    "rigs",
+    "town",
+    "town_events",
+];

@@ -6,14 +6,21 @@ use super::world::rig;
 use crate::error::Refusal;
 use crate::message::Answer;
 use crate::message::Call;
+use crate::message::Input;
+use crate::message::Output;
 use crate::message::bead::NewBead;
 use crate::message::call::AgentCall;
 use crate::message::call::BeadCall;
+use crate::message::call::EvictionReceipt;
+use crate::message::call::TownCall;
+use crate::message::effect::Effect;
+use database::Database;
 use object_core::time::MINUTE;
 use protocol::id::AgentId;
 use protocol::town::Heartbeat;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
+use protocol::town::bead::BeadEventType;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
 use protocol::town::bead::label;
@@ -215,18 +222,69 @@ fn a_line_about_the_work_is_kept_with_the_bead_and_shown() {
 fn where_evicted_work_was_saved_is_written_into_the_bead_once() {
     let mut world = World::new();
     let (agent, bead) = world.working();
-    let call = || AgentCall::EvictionContext {
-        agent: agent.clone(),
+    let saved = || EvictionReceipt {
         branch: "gt/toast/1".into(),
         agent_name: "Toast".into(),
         saved_at: "2026-01-01T00:00:00.000Z".into(),
+        ..EvictionReceipt::default()
     };
-    world.done(Call::Agent(call()));
+    let told = |agent: &AgentId, receipt| Call::Agent(AgentCall::EvictionContext { agent: agent.clone(), receipt });
+    world.done(told(&agent, saved()));
     let body = world.bead(&bead).body.unwrap();
     assert!(body.contains("gt/toast/1") && body.contains("Toast") && body.contains("2026-01-01"), "{body}");
-    world.done(Call::Agent(call()));
+    world.done(told(&agent, saved()));
     assert_eq!(world.bead(&bead).body, Some(body));
+    let told_of = world.history(&bead).into_iter().filter(|event| event.event_type == BeadEventType::AgentExited);
+    assert_eq!(told_of.count(), 1);
     let free = world.polecat();
-    let AgentCall::EvictionContext { branch, agent_name, saved_at, .. } = call() else { panic!() };
-    world.done(Call::Agent(AgentCall::EvictionContext { agent: free, branch, agent_name, saved_at }));
+    world.done(told(&free, saved()));
+}
+
+#[test]
+fn a_receipt_says_what_was_saved_and_what_was_not() {
+    let mut world = World::new();
+    let (agent, bead) = world.working();
+    let receipt = EvictionReceipt {
+        branch: "gt/toast/1".into(),
+        agent_name: "Toast".into(),
+        saved_at: "2026-01-01T00:00:00.000Z".into(),
+        commit: Some("abc123".into()),
+        pushed: Some(false),
+        reason: Some("the remote refused it".into()),
+    };
+    world.done(Call::Agent(AgentCall::EvictionContext { agent, receipt }));
+    let body = world.bead(&bead).body.unwrap();
+    assert!(body.contains("did not reach branch `gt/toast/1` (commit abc123)"), "{body}");
+    assert!(body.ends_with("Reason: the remote refused it"), "{body}");
+    let event = world.history(&bead).into_iter().next_back().unwrap();
+    assert_eq!(event.metadata["eviction_receipt"]["pushed"], false);
+    assert_eq!(event.metadata["eviction_receipt"]["commit"], "abc123");
+}
+
+#[test]
+fn an_agent_that_goes_with_its_rig_is_stopped_and_its_log_ends() {
+    let mut world = World::new();
+    let (agent, _) = world.working();
+    let outputs = world.take(Input::Call(Call::Town(TownCall::RemoveRig { rig: rig("r1") })));
+    let owed = |wanted: &Effect| {
+        outputs.iter().any(|output| matches!(output, Output::Perform { effect, .. } if effect == wanted))
+    };
+    assert!(owed(&Effect::Forget { agent: agent.clone() }), "{outputs:?}");
+    assert!(owed(&Effect::Stop { agent: agent.clone(), reason: "it was deleted".into() }), "{outputs:?}");
+    assert!(world.db.query("SELECT 1 FROM beads", &[]).unwrap().is_empty());
+}
+
+#[test]
+fn a_town_that_is_destroyed_leaves_nothing_and_sleeps() {
+    let mut world = World::new();
+    world.working();
+    world.drain();
+    world.done(Call::Town(TownCall::Destroy {}));
+    assert_eq!(world.alarm, None);
+    let tables =
+        world.db.query("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'migration'", &[]).unwrap();
+    for table in tables.iter().map(|row| row.get::<String>(0).unwrap()) {
+        assert!(world.db.query(&format!("SELECT 1 FROM {table}"), &[]).unwrap().is_empty(), "{table}");
+    }
+    assert_eq!(world.call(Call::Town(TownCall::Rigs {})), Answer::from(Refusal::TownNotFound {}));
 }

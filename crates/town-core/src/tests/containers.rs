@@ -1,8 +1,11 @@
-//! A town as its container sees it: through the container's own entry, over the container's own tables.
+//! A town as its container sees it. It has no ledger: what a container says is heard in any case.
 
-use crate::CONTAINER_MIGRATIONS;
+use crate::MIGRATIONS;
 use crate::Town;
 use crate::limits::Limits;
+use crate::message::Facts;
+use crate::message::Input;
+use crate::message::Output;
 use crate::message::container::ContainerAnswer;
 use crate::message::container::ContainerCall;
 use crate::message::container::ContainerInput;
@@ -28,15 +31,24 @@ pub struct Fixture {
 impl Fixture {
     pub fn new() -> Self {
         let db = NativeDatabase::in_memory().unwrap();
-        database::migrate(&db, CONTAINER_MIGRATIONS).unwrap();
+        database::migrate(&db, MIGRATIONS).unwrap();
         Self { db, entropy: Entropy::from_seed([3; 32]), now: 1_795_234_294_369, alarm: None }
     }
 
-    pub fn receive(&mut self, input: &ContainerInput) -> Vec<ContainerOutput> {
-        let turn =
-            Town::new(Limits::default()).receive_container(&self.db, self.now, &mut self.entropy, input).unwrap();
+    fn take(&mut self, input: &Input) -> Vec<ContainerOutput> {
+        let town = Town::new(Limits::default());
+        let turn = town.receive(&self.db, self.now, &Facts::default(), &mut self.entropy, input).unwrap();
         self.alarm = turn.alarm;
-        turn.outputs
+        of_container(turn.outputs)
+    }
+
+    pub fn receive(&mut self, input: &ContainerInput) -> Vec<ContainerOutput> {
+        self.take(&Input::Container(input.clone()))
+    }
+
+    /// Nothing happens but time.
+    pub fn wake(&mut self) -> Vec<ContainerOutput> {
+        self.take(&Input::Woke)
     }
 
     pub fn call(&mut self, call: ContainerCall) -> Vec<ContainerOutput> {
@@ -90,7 +102,7 @@ impl Fixture {
         while let Some(at) = self.alarm.filter(|at| *at <= until) {
             assert!(at > self.now, "an alarm moves time forward");
             self.now = at;
-            outputs.extend(self.receive(&ContainerInput::Woke));
+            outputs.extend(self.take(&Input::Tick));
         }
         self.now = until;
         outputs
@@ -99,6 +111,15 @@ impl Fixture {
     pub fn rows(&self, table: &str) -> i64 {
         self.db.query(&format!("SELECT COUNT(*) FROM {table}"), &[]).unwrap()[0].get(0).unwrap()
     }
+}
+
+/// Without a ledger there is nothing else.
+pub fn of_container(outputs: Vec<Output>) -> Vec<ContainerOutput> {
+    let of = |output| match output {
+        Output::Container(output) => output,
+        other => panic!("{other:?}"),
+    };
+    outputs.into_iter().map(of).collect()
 }
 
 pub fn id(text: &str) -> InstanceId {

@@ -19,7 +19,7 @@ fn a_town_that_does_not_drain_says_so_and_never_wakes() {
     assert_eq!(town.beat(Some("old")), None);
     assert!(town.ready(None, "anything"), "there is nothing to clear");
     assert_eq!(town.alarm, None);
-    assert_eq!(town.receive(&ContainerInput::Woke), []);
+    assert_eq!(town.wake(), []);
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn an_eviction_leaves_one_processed_audit_row_and_changes_nothing_else() {
     let row = &town.db.query("SELECT event_type, payload, created_at, processed_at FROM town_events", &[]).unwrap()[0];
     let at = "2026-11-21T04:11:34.369Z";
     assert_eq!(row.0, ["container_eviction".into(), r#"{"containerInstanceId":"old"}"#.into(), at.into(), at.into()]);
-    assert_eq!(town.receive(&ContainerInput::Woke), []);
+    assert_eq!(town.wake(), []);
     assert!(town.draining().is_some(), "a tick ends no drain");
 }
 
@@ -226,7 +226,7 @@ fn d6_after_one_ack_a_late_duplicate_eviction_is_acknowledged_again() {
 fn d18_a_draining_town_asks_nothing_of_a_container_but_its_health() {
     let mut town = Fixture::new();
     town.evict(Some("old"));
-    let mut outputs = town.receive(&ContainerInput::Woke);
+    let mut outputs = town.wake();
     outputs.extend(town.call(heartbeat(Some("old"), false)));
     outputs.extend(town.pass(15 * MINUTE));
     let only_health = |output: &ContainerOutput| {

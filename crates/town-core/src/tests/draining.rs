@@ -6,6 +6,7 @@ use super::world::starts;
 use crate::message::Call;
 use crate::message::Input;
 use crate::message::call::AgentCall;
+use crate::message::call::EvictionReceipt;
 use crate::message::call::TalkCall;
 use crate::message::call::TownCall;
 use crate::message::container::ContainerAnswer;
@@ -19,6 +20,7 @@ use protocol::town::agent::AgentStatus;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
 use protocol::town::bead::Priority;
+use protocol::town::container::ContainerAgentStatus;
 use serde_json::Map;
 
 #[test]
@@ -219,9 +221,12 @@ fn the_work_of_an_evicted_agent_is_done_by_another_after_the_drain() {
     let nonce = world.drain();
     world.done(Call::Agent(AgentCall::EvictionContext {
         agent: agent.clone(),
-        branch: "gt/toast/1".into(),
-        agent_name: "Toast".into(),
-        saved_at: "now".into(),
+        receipt: EvictionReceipt {
+            branch: "gt/toast/1".into(),
+            agent_name: "Toast".into(),
+            saved_at: "now".into(),
+            ..EvictionReceipt::default()
+        },
     }));
     world.completed(Some(&agent), true, Some("container eviction"));
     let found = world.bead(&bead);
@@ -234,6 +239,57 @@ fn the_work_of_an_evicted_agent_is_done_by_another_after_the_drain() {
     world.now += 2 * MINUTE;
     let again = starts(&world.tick());
     assert!(again[0].prompt.contains("gt/toast/1"), "{}", again[0].prompt);
+}
+
+#[test]
+fn whoever_takes_over_a_bead_goes_on_with_its_branch_also_if_nothing_was_reported() {
+    let mut world = World::new();
+    let (agent, bead) = world.working();
+    let branch = world.started.last().unwrap().branch.clone();
+    let nonce = world.drain();
+    world.completed(Some(&agent), true, Some("container eviction"));
+    world.sling("takes the agent");
+    world.ready(&nonce);
+    let again = starts(&world.tick()).into_iter().find(|start| start.prompt == "work").unwrap();
+    assert_ne!((again.agent_id, again.name.as_str()), (agent, "Toast"));
+    assert_eq!((again.branch, world.bead(&bead).dispatch_attempts), (branch, 1));
+}
+
+#[test]
+fn an_agent_that_is_being_saved_keeps_its_bead_until_it_is_reported() {
+    let mut world = World::new();
+    let (agent, bead) = world.working();
+    world.drain();
+    world.now += HOUR / 12;
+    world.take(Input::Observed {
+        agent: agent.clone(),
+        status: ContainerAgentStatus::Exited,
+        exit_reason: Some("container eviction".into()),
+    });
+    world.tick();
+    assert_eq!(world.agent(&agent).current_hook_bead_id, Some(bead.clone()));
+    let receipt = EvictionReceipt { branch: "gt/toast/1".into(), ..EvictionReceipt::default() };
+    world.done(Call::Agent(AgentCall::EvictionContext { agent: agent.clone(), receipt }));
+    world.completed(Some(&agent), true, Some("container eviction"));
+    assert!(world.bead(&bead).body.unwrap().contains("gt/toast/1"), "the receipt found its bead");
+    assert_eq!(world.status(&bead), BeadStatus::Open);
+}
+
+#[test]
+fn evictions_without_end_fail_no_bead_and_no_review() {
+    let mut world = World::new();
+    let (agent, bead) = world.working();
+    let (_, review, refinery) = world.in_review();
+    for (agent, bead) in [(agent, bead), (refinery, review)] {
+        for _ in 0..10 {
+            world.now += SECOND;
+            let before = world.started.len();
+            world.completed(Some(&agent), true, Some("container eviction"));
+            let found = world.bead(&bead);
+            assert_eq!((found.status, found.dispatch_attempts), (BeadStatus::InProgress, 1));
+            assert_eq!(world.started.len(), before + 1, "at once: it does not cool down");
+        }
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::world::World;
 use super::world::notices;
+use crate::limits::Limits;
 use crate::message::Answer;
 use crate::message::Call;
 use crate::message::Input;
@@ -122,12 +123,16 @@ fn a_fact_that_fails_half_way_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_the_container_says_twice_is_one_fact() {
+fn what_the_container_says_twice_is_one_fact_and_what_changes_nothing_is_none() {
     let mut world = World::new();
     let (agent, _) = world.working();
     let say = |status| Input::Observed { agent: agent.clone(), status, exit_reason: None };
-    world.take(say(ContainerAgentStatus::Running));
+    // It may not know yet that it has it.
+    for status in [ContainerAgentStatus::Running, ContainerAgentStatus::Unknown, ContainerAgentStatus::NotFound] {
+        world.take(say(status));
+    }
     assert_eq!(pending(&world), 0);
+    world.now += Limits::default().cold_start_ms;
     world.take(say(ContainerAgentStatus::NotFound));
     world.take(say(ContainerAgentStatus::NotFound));
     assert_eq!(pending(&world), 1);

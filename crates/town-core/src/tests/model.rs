@@ -1,10 +1,12 @@
 //! The drain against a model: every order of evictions, heartbeats, acknowledgements, time and restarts, up to a depth.
 
 use super::containers::heartbeat;
-use crate::CONTAINER_MIGRATIONS;
+use super::containers::of_container;
+use crate::MIGRATIONS;
 use crate::Town;
 use crate::limits::Limits;
-use crate::message::Turn;
+use crate::message::Facts;
+use crate::message::Input;
 use crate::message::container::ContainerAnswer;
 use crate::message::container::ContainerCall;
 use crate::message::container::ContainerInput;
@@ -82,24 +84,23 @@ struct Model {
 
 impl Model {
     /// The input of a step, after time has moved.
-    fn input(&mut self, step: Step) -> ContainerInput {
+    fn input(&mut self, step: Step) -> Input {
         if let Step::Ring(minute) | Step::Sleep(minute) = step {
             let since = self.drain.as_ref().map_or(self.now, |drain| drain.since);
             self.now = self.now.max(since + minute * MINUTE);
         }
         let instance = |who: Who| InstanceId::parse(who).ok();
         let current = || self.drain.as_ref().map_or(String::new(), |drain| drain.nonce.clone());
-        match step {
-            Step::Ack(who) => ContainerInput::Call(ContainerCall::Ready { instance: instance(who), nonce: current() }),
-            Step::AckStale(who) => {
-                ContainerInput::Call(ContainerCall::Ready { instance: instance(who), nonce: self.nonce_before.clone() })
-            }
-            Step::Beat(who) => ContainerInput::Call(heartbeat(Some(who).filter(|who| !who.is_empty()), false)),
-            Step::Evict(who) => ContainerInput::Call(ContainerCall::Eviction { instance: instance(who) }),
-            Step::Restart => ContainerInput::Woke,
-            Step::Ring(_) => ContainerInput::Woke,
-            Step::Sleep(_) => ContainerInput::Call(ContainerCall::DrainStatus),
-        }
+        let call = match step {
+            Step::Ack(who) => ContainerCall::Ready { instance: instance(who), nonce: current() },
+            Step::AckStale(who) => ContainerCall::Ready { instance: instance(who), nonce: self.nonce_before.clone() },
+            Step::Beat(who) => heartbeat(Some(who).filter(|who| !who.is_empty()), false),
+            Step::Evict(who) => ContainerCall::Eviction { instance: instance(who) },
+            Step::Restart => return Input::Woke,
+            Step::Ring(_) => return Input::Tick,
+            Step::Sleep(_) => ContainerCall::DrainStatus,
+        };
+        Input::Container(ContainerInput::Call(call))
     }
 
     /// What the answer must be. Takes the new nonce of an eviction from `found`: only that it is new can be foretold.
@@ -169,7 +170,7 @@ fn every_interleaving_with_anonymous_containers_agrees_with_the_model() {
 
 fn agree(steps: &[Step], depth: u32) {
     let db = NativeDatabase::in_memory().unwrap();
-    database::migrate(&db, CONTAINER_MIGRATIONS).unwrap();
+    database::migrate(&db, MIGRATIONS).unwrap();
     let visited = explore(&db, &Model::default(), steps, depth, &mut Vec::new());
     assert_eq!(visited, (1..=depth).map(|depth| steps.len().pow(depth)).sum::<usize>());
 }
@@ -197,31 +198,32 @@ fn take(db: &dyn Database, mut model: Model, step: Step, path: &[Step]) -> Model
     let input = model.input(step);
     let seed = u8::try_from(path.len()).unwrap();
     let turn = Town::new(Limits::default())
-        .receive_container(db, model.now, &mut Entropy::from_seed([seed; 32]), &input)
+        .receive(db, model.now, &Facts::default(), &mut Entropy::from_seed([seed; 32]), &input)
         .unwrap();
-    let answer = turn.outputs.iter().find_map(|output| match output {
+    let (alarm, outputs) = (turn.alarm, of_container(turn.outputs));
+    let answer = outputs.iter().find_map(|output| match output {
         ContainerOutput::Answer(answer) => Some(answer),
         _ => None,
     });
     let expected = model.answer(step, answer);
     assert_eq!(answer, expected.as_ref(), "{path:?}");
-    check(&model, step, &turn, path);
+    check(&model, step, alarm, &outputs, path);
     model
 }
 
 /// What holds after every step, whatever it was.
-fn check(model: &Model, step: Step, turn: &Turn<ContainerOutput>, path: &[Step]) {
+fn check(model: &Model, step: Step, alarm: Option<i64>, outputs: &[ContainerOutput], path: &[Step]) {
     let Some(drain) = &model.drain else {
-        return assert_eq!(turn.alarm, None, "a town at rest does not wake: {path:?}");
+        return assert_eq!(alarm, None, "a town at rest does not wake: {path:?}");
     };
     let expiry = drain.since + 15 * MINUTE;
-    assert!(turn.alarm.is_some_and(|at| at > model.now && at <= expiry), "every drain has its deadline: {path:?}");
+    assert!(alarm.is_some_and(|at| at > model.now && at <= expiry), "every drain has its deadline: {path:?}");
     if let Step::Beat(who) | Step::Ack(who) = step
         && model.evicted.contains(who)
     {
-        assert!(!format!("{:?}", turn.outputs.first()).contains(&drain.nonce), "no nonce for {who}: {path:?}");
+        assert!(!format!("{:?}", outputs.first()).contains(&drain.nonce), "no nonce for {who}: {path:?}");
     }
-    let offered = turn.outputs.iter().any(|output| matches!(output, ContainerOutput::Handoff { .. }));
+    let offered = outputs.iter().any(|output| matches!(output, ContainerOutput::Handoff { .. }));
     assert!(!offered || model.now >= drain.since + 11 * MINUTE, "no offer before its time: {path:?}");
     // Only on the first visit of that minute is the offer certain.
     if let [.., Step::Evict(_), Step::Ring(11)] = path {

@@ -299,6 +299,16 @@ fn one_action_that_fails_stops_no_other() {
 }
 
 #[test]
+fn a_tick_hands_out_no_more_than_the_breaker_lets_through_however_much_waits() {
+    let mut world = World::new();
+    let beads: Vec<_> = (0..30).map(|n| world.issue(&format!("work {n}"))).collect();
+    assert_eq!(starts(&world.tick()).len(), 20);
+    assert_eq!(starts(&world.tick_after(SECOND)).len(), 0, "the breaker is open");
+    let waits = |bead: &&BeadId| world.status(bead) == BeadStatus::Open;
+    assert!(beads.iter().filter(waits).eq(&beads[20..]), "the oldest go first");
+}
+
+#[test]
 fn reconcile_is_a_pure_function_of_the_snapshot() {
     let mut world = World::new();
     let bead = world.issue("a");

@@ -1,4 +1,7 @@
-//! `UserDO`, named `user:<id>` or `org:<id>`: the directory. Its rules are `object_core::directory`.
+//! `UserDO`, named `user:<id>` or `org:<id>`: the directory of sessions, and the user's towns and rigs. The rules are `object_core::directory` and
+//! `object_core::holdings`.
+
+pub mod towns;
 
 use crate::http;
 use crate::object::ask;
@@ -33,7 +36,10 @@ impl DurableObject for UserDO {
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
-        let call: Call = serde_json::from_slice(&request.bytes().await?)?;
+        if request.path().starts_with("/api/") {
+            return towns::serve(&self.db, request).await;
+        }
+        let call: Call = http::parse(&request.bytes().await?)?;
         http::json(200, &directory::receive(&self.db, &call).map_err(failed)?)
     }
 }
@@ -44,5 +50,5 @@ pub async fn call(env: &Env, owner: &str, call: &Call) -> worker::Result<Answer>
     init.with_method(Method::Post).with_body(Some(serde_json::to_string(call)?.into()));
     let request = Request::new_with_init("http://user/", &init)?;
     let mut response = ask(env, "USER", owner, request, ANSWER_MS).await?;
-    Ok(serde_json::from_slice(&response.bytes().await?)?)
+    Ok(http::parse(&response.bytes().await?)?)
 }

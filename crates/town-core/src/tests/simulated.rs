@@ -1,0 +1,99 @@
+//! What the simulation found, each with its story.
+
+use super::world::World;
+use super::world::effects;
+use super::world::starts;
+use crate::message::Answer;
+use crate::message::Call;
+use crate::message::Input;
+use crate::message::call::AgentCall;
+use crate::message::call::BeadCall;
+use crate::message::call::TownCall;
+use crate::message::effect::Effect;
+use crate::message::effect::Outcome;
+use object_core::time::MINUTE;
+use protocol::id::AgentId;
+use protocol::id::BeadId;
+use protocol::town::Heartbeat;
+use protocol::town::agent::AgentStatus;
+use protocol::town::bead::BeadStatus;
+
+fn done(world: &mut World, agent: &AgentId, branch: &str) {
+    let call = AgentCall::Done { agent: agent.clone(), branch: branch.into(), pr_url: None, summary: None };
+    world.done(Call::Agent(call));
+    world.tick();
+}
+
+fn branch(world: &mut World, bead: &BeadId) -> String {
+    world.bead(bead).text("work_branch").unwrap().to_owned()
+}
+
+/// The answer to `gt_done` was lost, so the agent said it again: by then it had its next bead, and that went into review with nothing done.
+#[test]
+fn what_an_agent_says_again_about_its_last_work_does_not_end_its_next() {
+    let mut world = World::new();
+    let (agent, first) = world.working();
+    let of_first = branch(&mut world, &first);
+    done(&mut world, &agent, &of_first);
+    assert_eq!(world.status(&first), BeadStatus::InReview);
+    let (second, next) = world.sling("next");
+    assert_eq!(next.id, agent);
+    world.started_as(&agent, Outcome::Done);
+    done(&mut world, &agent, &of_first);
+    assert_eq!(world.status(&second.bead_id), BeadStatus::InProgress);
+    let own = branch(&mut world, &second.bead_id);
+    done(&mut world, &agent, &own);
+    assert_eq!(world.status(&second.bead_id), BeadStatus::InReview);
+}
+
+/// The report that the mayor waits was lost. It was taken for working ever after: the town ticked, and kept its container awake.
+#[test]
+fn a_mayor_that_was_silent_for_long_waits() {
+    let mut world = World::new();
+    let message = || Call::Town(TownCall::MessageMayor { message: "hello".into() });
+    let Answer::MayorReached { reached } = world.call(message()) else { panic!() };
+    let mayor = reached.agent_id;
+    world.started_as(&mayor, Outcome::Done);
+    world.idle_events(&mayor, 14 * MINUTE);
+    world.tick();
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Working);
+    world.idle_events(&mayor, 16 * MINUTE);
+    world.tick();
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Waiting);
+    world.call(message());
+    world.beat(&mayor, Heartbeat::default());
+    world.tick();
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Working, "it was asked something: its silence begins anew");
+}
+
+/// A person gave a bead to another agent. The first one was not told, and both worked in one worktree.
+#[test]
+fn who_loses_its_bead_to_another_is_stopped() {
+    let mut world = World::new();
+    let (first, bead) = world.working();
+    let second = world.polecat();
+    let rig = super::world::rig("r1");
+    world.call(Call::Bead(BeadCall::Reassign { bead: bead.clone(), rig, agent: second }));
+    let stops = |effects: &[Effect]| {
+        effects.iter().any(|effect| matches!(effect, Effect::Stop { agent, .. } if *agent == first))
+    };
+    assert!(stops(&effects(&world.outputs)));
+    let (first, _) = world.working();
+    world.done(Call::Agent(AgentCall::Reset { agent: first.clone() }));
+    assert!(
+        effects(&world.outputs).iter().any(|effect| matches!(effect, Effect::Stop { agent, .. } if *agent == first))
+    );
+}
+
+/// A stop could not be carried out at once and was still owed when the agent was sent again: its next try ended the new run.
+#[test]
+fn a_stop_that_is_still_owed_does_not_end_the_next_run() {
+    let mut world = World::new();
+    let (agent, _) = world.working();
+    world.done(Call::Agent(AgentCall::Reset { agent: agent.clone() }));
+    let stop = Effect::Stop { agent: agent.clone(), reason: "r".into() };
+    world.take(Input::Outcome { key: stop.key(), outcome: Outcome::Failed { reason: "still running".into() } });
+    world.tick();
+    assert_eq!(starts(&world.outputs).len(), 1, "it is sent again");
+    assert_eq!(world.count("SELECT COUNT(*) FROM owed WHERE key LIKE 'stop/%'"), 0);
+}

@@ -1,0 +1,121 @@
+//! An agent's start: what the ledger does not know, its tokens and environment, and what the container says (spec/town.md 6.3).
+
+use super::super::object::Shell;
+use super::container;
+use super::container::Reply;
+use super::settings;
+use crate::http;
+use crate::object::now_ms;
+use crate::town::token;
+use protocol::id::TownId;
+use protocol::time::parse_iso8601;
+use protocol::town::config::TownConfig;
+use protocol::town::container::ContainerAgentStatus;
+use protocol::town::container::StartAgent;
+use serde::Deserialize;
+use serde_json::json;
+use std::rc::Rc;
+use town_core::message::effect::Outcome;
+use worker::Method;
+
+/// Without it nothing can speak for a town.
+const NO_SECRET: &str = "GASTOWN_JWT_SECRET is not configured";
+
+/// Of the answer to `GET /agents/{agent}/status`, what counts here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    status: ContainerAgentStatus,
+    started_at: String,
+}
+
+impl Shell {
+    /// Starts an agent, and the container for it. None: the container is not up yet.
+    pub(super) async fn start(self: &Rc<Self>, attempt: i64, mut start: StartAgent) -> worker::Result<Option<Outcome>> {
+        if attempt > 1 && self.has_started(attempt, &start).await? {
+            return Ok(Some(Outcome::Done));
+        }
+        let (town, settings) = (self.name(), self.town_config()?);
+        let Some(token) = self.container_token(&settings) else {
+            return Ok(Some(Outcome::Failed { reason: NO_SECRET.into() }));
+        };
+        start.env_vars.extend(settings::environment(&settings));
+        start.env_vars.insert("GASTOWN_CONTAINER_TOKEN".into(), token);
+        // Before its first boot, a container must know whose it is.
+        let kept = self.push_settings(&settings).await?;
+        if kept.status != 200 {
+            return Ok(Some(kept.outcome()));
+        }
+        let body = serde_json::to_string(&start)?;
+        let reply = container::send(&self.env, &town, Method::Post, "/agents/start?wake=1", Some(&body)).await?;
+        Ok(started(&reply))
+    }
+
+    /// Whether an earlier try started it after all: a second start would end the agent and begin anew. One that runs since before the first try
+    /// has another bead.
+    async fn has_started(&self, attempt: i64, start: &StartAgent) -> worker::Result<bool> {
+        let path = format!("/agents/{}/status", start.agent_id);
+        let reply = container::send(&self.env, &self.name(), Method::Get, &path, None).await?;
+        let lasted = self.config.limits.town.start_retry_ms.saturating_mul(attempt);
+        Ok(reply.status == 200 && runs_since(&reply.body, now_ms().saturating_sub(lasted)))
+    }
+
+    /// What the whole container speaks with; None without a secret.
+    fn container_token(&self, settings: &TownConfig) -> Option<String> {
+        let town = TownId::parse(&self.name()).ok()?;
+        token::container(&town, settings::owner(settings), self.config.gastown_jwt_secret.as_deref()?, now_ms())
+    }
+
+    /// A fresh token for a container that runs.
+    pub(super) async fn refresh_token(self: &Rc<Self>) -> worker::Result<Outcome> {
+        let token = self.container_token(&self.town_config()?);
+        let Some(token) = token else { return Ok(Outcome::Failed { reason: NO_SECRET.into() }) };
+        Ok(self.post("/refresh-token", &json!({ "token": token }).to_string()).await?.outcome())
+    }
+}
+
+fn runs_since(body: &[u8], first_try: i64) -> bool {
+    http::parse::<Told>(body).is_ok_and(|told| {
+        matches!(told.status, ContainerAgentStatus::Running | ContainerAgentStatus::Starting)
+            && parse_iso8601(&told.started_at).is_some_and(|at| at >= first_try)
+    })
+}
+
+fn started(reply: &Reply) -> Option<Outcome> {
+    if reply.is_unreached() {
+        return None;
+    }
+    let text = reply.text();
+    Some(match reply.status {
+        500 if text.contains("already running") => Outcome::Done,
+        503 if text.contains("draining") => Outcome::Draining,
+        _ => reply.outcome(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: u16, error: &str) -> Option<Outcome> {
+        started(&Reply { status, body: serde_json::to_vec(&serde_json::json!({ "error": error })).unwrap() })
+    }
+
+    #[test]
+    fn an_agent_that_an_earlier_try_started_is_known_by_its_age() {
+        let body = |status, at| format!(r#"{{"status":"{status}","startedAt":"{at}","agentId":"a"}}"#).into_bytes();
+        assert!(runs_since(&body("running", "1970-01-01T00:00:02.000Z"), 2_000));
+        assert!(!runs_since(&body("running", "1970-01-01T00:00:01.999Z"), 2_000));
+        assert!(!runs_since(&body("exited", "1970-01-01T00:00:02.000Z"), 2_000));
+        assert!(!runs_since(b"{}", 0));
+    }
+
+    #[test]
+    fn a_container_that_ends_takes_nobody_and_one_that_has_the_agent_has_started_it() {
+        assert_eq!(told(201, ""), Some(Outcome::Done));
+        assert_eq!(told(500, "Agent a is already running"), Some(Outcome::Done));
+        assert_eq!(told(503, "Container is draining, cannot start new agents"), Some(Outcome::Draining));
+        assert_eq!(told(500, "clone failed"), Some(Outcome::Failed { reason: "clone failed".into() }));
+        assert_eq!(told(410, "NOT_RUNNING"), Some(Outcome::NotRunning));
+    }
+}

@@ -1,0 +1,103 @@
+//! What the Worker asks for by itself: who owns the town, and making and ending it and its rigs.
+
+use super::Body;
+use super::caller;
+use super::owned;
+use super::reply;
+use super::write;
+use crate::agent;
+use crate::container::town::CONTAINER;
+use crate::http;
+use crate::object::ask;
+use crate::town::error::TownError;
+use crate::town::guard::Guard;
+use crate::town::object::Shell;
+use crate::town::op::Op;
+use crate::town::op::TownOp;
+use futures_util::future::join_all;
+use object_core::time::SECOND;
+use protocol::id::RigId;
+use protocol::id::TownId;
+use protocol::town::config::TownConfig;
+use serde_json::json;
+use std::rc::Rc;
+use town_core::message::Answer;
+use town_core::message::Call;
+use town_core::message::call::AgentCall;
+use town_core::message::call::TownCall;
+use worker::Method;
+use worker::Request;
+use worker::RequestInit;
+use worker::Response;
+
+/// How long the container may take to stop an agent.
+const END_MS: i64 = 8 * SECOND;
+
+/// Answers one request that has no public path.
+pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response, TownError> {
+    let (method, path) = (request.method(), request.path());
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    // The token that comes with a rig is the town's.
+    let mut token = None;
+    let call = match (&method, segments.as_slice()) {
+        (Method::Get, ["owner"]) => {
+            owned(shell, &caller(&request)?)?;
+            return so();
+        }
+        (Method::Put, ["town"]) => {
+            let caller = caller(&request)?;
+            let owner = caller.user_id().ok_or(TownError::Forbidden("Forbidden"))?.to_string();
+            let config = TownConfig {
+                owner_id: Some(owner.clone()),
+                owner_user_id: Some(owner.clone()),
+                created_by_user_id: Some(owner),
+                ..TownConfig::default()
+            };
+            TownCall::Create { town: TownId::parse(&shell.name())?, config: Box::new(config) }
+        }
+        (Method::Delete, ["town"]) => {
+            destroy(shell).await?;
+            return so();
+        }
+        (Method::Put, ["rigs", rig]) => {
+            let body = Body::parse(&request.bytes().await?)?;
+            token = body.value("kilocode_token").cloned();
+            TownCall::AddRig {
+                rig: RigId::parse(rig)?,
+                name: body.text("name")?,
+                git_url: body.text("git_url")?,
+                default_branch: body.text("default_branch")?,
+            }
+        }
+        (Method::Delete, ["rigs", rig]) => TownCall::RemoveRig { rig: RigId::parse(rig)? },
+        _ => return Err(TownError::NotFound("Not found")),
+    };
+    let answer = shell.ask(Call::Town(call))?;
+    if let (Answer::Rig { .. }, Some(token)) = (&answer, token) {
+        let changes = [("kilocode_token".to_owned(), token)].into_iter().collect();
+        shell.ask(Call::Town(TownCall::UpdateConfig { changes }))?;
+    }
+    let town = TownId::parse(&shell.name())?;
+    reply(&write::town(Op::Town(TownOp::Config), Guard::User, &town, answer)?)
+}
+
+/// Ends the town: its agents' logs and its container first, so that a call that broke off can be made again.
+async fn destroy(shell: &Rc<Shell>) -> Result<(), TownError> {
+    let everyone = AgentCall::List { rig: None, role: None, status: None };
+    if let Answer::Agents { agents } = shell.ask(Call::Agent(everyone))? {
+        let town = shell.name();
+        let logs = agents.iter().map(|agent| agent::forget(&shell.env, &town, &agent.id));
+        join_all(logs).await.into_iter().collect::<worker::Result<()>>()?;
+    }
+    let mut init = RequestInit::new();
+    init.with_method(Method::Delete);
+    let end = Request::new_with_init(&format!("http://container{CONTAINER}"), &init)?;
+    ask(&shell.env, "TOWN_CONTAINER", &shell.name(), end, END_MS).await?;
+    // A town that is not there has ended.
+    shell.ask(Call::Town(TownCall::Destroy {}))?;
+    Ok(())
+}
+
+fn so() -> Result<Response, TownError> {
+    Ok(http::json(200, &json!({"success": true}))?)
+}
