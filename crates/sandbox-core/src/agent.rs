@@ -61,6 +61,11 @@ impl<'a> AgentEvent<'a> {
         places.into_iter().flatten().next().map(AsRef::as_ref)
     }
 
+    /// Whether it is for those who watch just now, and is nowhere kept.
+    pub fn is_volatile(&self) -> bool {
+        matches!(self.class(), EventClass::Volatile)
+    }
+
     /// How the event is kept.
     pub(crate) fn class(&self) -> EventClass {
         let ids = [&self.info.id, &self.part.message_id, &self.part.id];

@@ -1,4 +1,5 @@
 //! Recorded streams of the real agent server, for tests: `fixtures/kilo/`.
+#![cfg(test)]
 
 use serde_json::Value;
 

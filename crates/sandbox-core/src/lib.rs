@@ -11,6 +11,9 @@
 //! | [`gap`] | what a break of the agent's event stream held, from the agent server's own state |
 //! | [`turn`] | when the agent's turn is over, and how |
 //! | [`job`] | one execution from start to end |
+//! | [`managed`] | one agent of a town: what it is doing, and what is done when it is idle |
+//! | [`ack`] | which drain nonce a container acknowledges |
+//! | [`drain`] | how a container that ends keeps its agents' work |
 //! | [`limits`] | every bound |
 //!
 //! # How they are put together
@@ -26,12 +29,15 @@
 //! `receive`. Time is any clock in milliseconds since the Unix epoch; a step backwards delays a deadline and does no other harm.
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod ack;
 pub mod agent;
+pub mod drain;
 pub mod event;
 pub mod gap;
 pub mod ingest;
 pub mod job;
 pub mod limits;
+pub mod managed;
 pub mod normalise;
 pub mod spool;
 pub mod sse;

@@ -1,11 +1,12 @@
 //! Every bound of the container side, in one place (design 6).
 
+use protocol::sandbox::SNAPSHOT_BYTES_MAX;
 use serde::Deserialize;
 use serde::Serialize;
 
 /// The limits of the machines in this crate. The unit is the end of each name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// How long the agent may take from a stop request to the end of its turn. Beyond it the job ends without the turn's last
     /// events. Measured: 20–360 ms (spec/kilo.md 4).
@@ -60,6 +61,8 @@ pub struct Limits {
     pub retry_ms_max: i64,
     /// What the socket's writer may hold. A stalled socket costs this much memory, and never stops the reading of the agent.
     pub send_bytes_max: usize,
+    /// A snapshot of the conversation as it travels. Beyond it the images that the agent was shown are left out.
+    pub snapshot_bytes_max: u64,
     /// Un-acknowledged events on disk. Beyond it the oldest are given up, with an announcement (design 3).
     pub spool_bytes_max: usize,
     /// What of them is also in memory.
@@ -108,6 +111,7 @@ impl Default for Limits {
             reconnect_stable_ms: 10_000,
             retry_ms_max: 600_000,
             send_bytes_max: 1024 * 1024,
+            snapshot_bytes_max: SNAPSHOT_BYTES_MAX,
             spool_bytes_max: 64 * 1024 * 1024,
             spool_resident_bytes_max: 4 * 1024 * 1024,
             spool_slack_bytes: 8 * 1024 * 1024,
@@ -121,27 +125,66 @@ impl Default for Limits {
     }
 }
 
+/// Limits that contradict each other: what must hold, for a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} must hold")]
+pub struct LimitsError(&'static str);
+
+/// Of a frame, what belongs to its envelope.
+const ENVELOPE_BYTES: usize = 1_000;
+
+impl Limits {
+    /// Refuses numbers that cannot work together.
+    pub fn check(&self) -> Result<(), LimitsError> {
+        let frame_bytes = self.event_bytes_max.saturating_add(ENVELOPE_BYTES);
+        [
+            // The end of a job outlives one whole outage.
+            (self.finish_ms_max > self.reconnect_ms_max, "finish_ms_max > reconnect_ms_max"),
+            (
+                self.reconnect_backoff_ms_min <= self.reconnect_backoff_ms_max,
+                "reconnect_backoff_ms_min <= reconnect_backoff_ms_max",
+            ),
+            // A string fits an event, an event fits a frame with its envelope.
+            (self.string_bytes_max.saturating_mul(2) < self.event_bytes_max, "2 * string_bytes_max < event_bytes_max"),
+            (frame_bytes < protocol::ingest::FRAME_BYTES_MAX, "event_bytes_max + 1000 < the bytes of a frame"),
+            (self.snapshot_bytes_max <= SNAPSHOT_BYTES_MAX, "snapshot_bytes_max <= what the store takes"),
+            (self.spool_resident_bytes_max < self.spool_bytes_max, "spool_resident_bytes_max < spool_bytes_max"),
+            // A socket that is well says something before it is taken for dead.
+            (self.heartbeat_ms < self.ack_ms_max, "heartbeat_ms < ack_ms_max"),
+        ]
+        .into_iter()
+        .find(|(holds, _)| !holds)
+        .map_or(Ok(()), |(_, what)| Err(LimitsError(what)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_in_the_order_that_the_machines_rely_on() {
-        let limits = Limits::default();
-        // The end of a job outlives one whole outage.
-        assert!(limits.finish_ms_max > limits.reconnect_ms_max);
+    fn the_published_numbers_work_together_and_others_are_told_why_not() {
+        let base = Limits::default();
+        assert_eq!(base.check(), Ok(()));
         // The agent server beats every 10 s.
-        assert!(limits.transport_ms_max > 10_000);
-        // A string fits an event, an event fits a frame with its envelope.
-        assert!(limits.string_bytes_max * 2 < limits.event_bytes_max);
-        assert!(limits.event_bytes_max + 1_000 < protocol::ingest::FRAME_BYTES_MAX);
-        assert!(limits.spool_resident_bytes_max < limits.spool_bytes_max);
-        assert!(limits.heartbeat_ms < limits.ack_ms_max);
+        assert!(base.transport_ms_max > 10_000);
+        let refused = |limits: Limits| limits.check().unwrap_err().to_string();
+        assert_eq!(refused(Limits { finish_ms_max: 1, ..base.clone() }), "finish_ms_max > reconnect_ms_max must hold");
+        for wrong in [
+            Limits { reconnect_backoff_ms_min: 9_000, ..base.clone() },
+            Limits { string_bytes_max: 600_000, ..base.clone() },
+            Limits { event_bytes_max: 1 << 20, ..base.clone() },
+            Limits { spool_bytes_max: 1, ..base.clone() },
+            Limits { snapshot_bytes_max: 1 << 40, ..base.clone() },
+            Limits { heartbeat_ms: 30_000, ..base.clone() },
+        ] {
+            assert!(wrong.check().is_err(), "{wrong:?}");
+        }
     }
 
     #[test]
     fn a_limit_is_overridden_by_its_name() {
-        let limits: Limits = serde_json::from_str(r#"{"batch_ms":7,"of_another_crate":1}"#).unwrap();
+        let limits: Limits = serde_json::from_str(r#"{"batch_ms":7}"#).unwrap();
         assert_eq!(limits, Limits { batch_ms: 7, ..Limits::default() });
     }
 }

@@ -44,8 +44,8 @@ fn remember(line: String) {
 
 fn write(level: &str, role: &str, event: &str, fields: Value) {
     let line = line(level, role, event, now_ms(), fields).to_string();
-    // A log that cannot be written must not end what it reports on.
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    // At once, because `init` and its child write to the same file. A log that cannot be written must not end what it reports on.
+    let _ = std::io::stderr().lock().write_all(format!("{line}\n").as_bytes());
     remember(line);
 }
 

@@ -19,11 +19,14 @@ mod clock;
 mod host;
 mod init;
 mod log;
+mod memory;
+mod overrides;
 mod processes;
 mod session;
 mod town;
 
 use args::Command;
+use memory::Memory;
 use std::error::Error;
 use std::future::Future;
 use std::process::ExitCode;
@@ -43,8 +46,12 @@ fn main() -> ExitCode {
         }
         Ok(Command::Init { child }) => init::run(&child),
         Ok(Command::Restore(options)) => restore(options),
-        Ok(Command::Session) => serve("session", session::run()),
-        Ok(Command::Town) => serve("town", town::run()),
+        Ok(Command::Session) => serve("session", session::run(Memory::inherited())),
+        Ok(Command::Town) => {
+            // A town remembers nothing there, and its agents inherit nothing.
+            drop(Memory::inherited());
+            serve("town", town::run())
+        }
         Ok(Command::Host(options)) => serve("host", host::run(options)),
         Err(misuse) => {
             eprintln!("sandboxd: {misuse}\n\n{}", args::USAGE);

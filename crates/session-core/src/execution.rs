@@ -161,6 +161,7 @@ impl Step<'_> {
              VALUES (?, 'pending', 1, ?, ?, '[]', 0, ?)",
             &[id.as_str().into(), sha256_hex(&secret).into(), self.now.into(), prompt.message_id.as_str().into()],
         )?;
+        store::prune_executions(self.db)?;
         session.active = Some(id.clone());
         session.changed_at = self.now;
         store::save_session(self.db, &session)?;
@@ -186,6 +187,18 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Whether the agent has the prompt: its container said so, or the agent itself, whose word may come first.
+    fn has_begun(&self, execution: &ExecutionRow) -> Result<bool, DatabaseError> {
+        if execution.accepted_at.is_some() {
+            return Ok(true);
+        }
+        let Some(message) = &execution.message else { return Ok(false) };
+        // A message that is sent again has the same id, and has begun in an earlier execution only.
+        let sql = "SELECT 1 FROM entity WHERE key = ? AND execution = ?";
+        let rows = self.db.query(sql, &[format!("message/{message}").into(), execution.id.as_str().into()])?;
+        Ok(!rows.is_empty())
+    }
+
     /// A first turn that never began leaves the session as it was before: prepared, and free to be initiated again.
     fn take_back_initiation(&mut self, execution: &ExecutionRow) -> Result<(), DatabaseError> {
         execute(
@@ -209,7 +222,7 @@ impl Step<'_> {
         let error = error.map(|error| cut(error, TEXT_BYTES_MAX));
         let error = error.as_deref();
         self.end_start(id, status, error)?;
-        let never_began = execution.accepted_at.is_none() && status != Status::Completed;
+        let never_began = status != Status::Completed && !self.has_begun(&execution)?;
         if never_began {
             self.take_back_initiation(&execution)?;
         }

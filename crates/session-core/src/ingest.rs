@@ -76,7 +76,7 @@ impl Step<'_> {
         }
         self.outputs.push(Output::AcceptIngest { execution: open.execution.clone(), commands });
         if execution.disconnected_at.is_some() {
-            self.broadcast(Some(open.execution.as_str()), "wrapper_reconnected", self.now, 0, &json!({}))?;
+            self.broadcast_volatile(open.execution.as_str(), "wrapper_reconnected", &json!({}))?;
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ impl Step<'_> {
         let seq = event.seq.and_then(|seq| i64::try_from(seq).ok());
         let new = NewEvent { execution: id.as_str(), seq, kind, at, data: data.get() };
         let event_id = self.store_event(&class, new)?;
-        self.broadcast_raw(Some(id.as_str()), kind, at, event_id, data)?;
+        self.broadcast(new, event_id)?;
         match (kind, class) {
             // Parts and messages are the bulk, and never questions.
             (KILOCODE, EventClass::Entity(_)) => Ok(()),

@@ -165,7 +165,7 @@ struct Step<'a> {
     entropy: &'a mut Entropy,
     config: &'a Config,
     log: &'a mut EventLog,
-    /// The session's id, once a broadcast has asked for it.
+    /// The session's id, once a broadcast has asked for it, and of a session that is just forgotten.
     session: Option<SessionId>,
     outputs: Vec<Output>,
 }

@@ -17,6 +17,11 @@ pub const STEP_MESSAGE_BYTES_MAX: usize = 10_000;
 /// The longest name of a branch, as of `upstreamBranch`.
 pub const BRANCH_BYTES_MAX: usize = 255;
 
+/// The newest executions of a session that are remembered: the active one, those whose wrappers may still deliver, and those whose logs are asked for.
+pub const EXECUTIONS_KEPT: i64 = 200;
+/// The newest attempts at preparing and starting: one is under way, and a preparation has three.
+pub const ATTEMPTS_KEPT: i64 = 20;
+
 /// What a text ends with that was cut.
 const CUT: &str = " … [cut]";
 

@@ -170,7 +170,7 @@ pub enum Output {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broadcast {
     /// For the filters.
-    pub execution: Option<String>,
+    pub execution: String,
     /// For the filters.
     pub kind: String,
     /// For the filters.

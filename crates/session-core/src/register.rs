@@ -50,7 +50,8 @@ impl Step<'_> {
     pub fn register(&mut self, reply: ReplyTo, new: Registration) -> Result<(), DatabaseError> {
         match store::session(self.db)? {
             Some(session) if session.kilo_session == new.kilo_session => return self.registered(reply, &session),
-            None if store::tombstone(self.db)?.is_none() => {}
+            // While its removal from the directory is owed, the name is not free: the entry would go, and the session stay.
+            None if store::tombstone(self.db)?.is_none() && Owed::<Effect>::find(self.db, UNLIST)?.is_none() => {}
             _ => {
                 self.reply(reply, Err(TrpcError::new(Code::Conflict, "Session already registered")));
                 return Ok(());

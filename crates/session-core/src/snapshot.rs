@@ -3,7 +3,7 @@
 //!
 //! The report token of an attempt is the right: only the container that was asked to do it has that. An attempt loses the right when a newer
 //! one is heard of, and not when it is only owed: until then the newer one has nothing, and what an ending container puts away last is what the
-//! next one finds. Nothing is kept of a session that is not there, or of an execution that it never had: nobody would delete it.
+//! next one finds. Nothing is kept of a session that is not there or has had no turn, or of an execution that it never had: nobody would delete it.
 
 use crate::Step;
 use crate::message::Answer;
@@ -20,7 +20,12 @@ use protocol::trpc::TrpcError;
 impl Step<'_> {
     /// Answers whether whoever holds `token` may read and replace the snapshot.
     pub fn snapshot_access(&mut self, reply: ReplyTo, token: &str) -> Result<(), DatabaseError> {
-        let result = self.holds_right(Some(token))?.map(|()| Answer::Noted {});
+        let result = match self.holds_right(Some(token))? {
+            Ok(()) if store::executions(self.db)? == 0 => {
+                Err(TrpcError::new(Code::NotFound, "The session has no conversation yet"))
+            }
+            right => right.map(|()| Answer::Noted {}),
+        };
         self.reply(reply, result);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! The rows of a session, apart from its events and what it owes.
 
+use crate::limits::ATTEMPTS_KEPT;
+use crate::limits::EXECUTIONS_KEPT;
 use database::Database;
 use database::DatabaseError;
 use database::Migration;
@@ -274,7 +276,20 @@ fn one_execution(db: &dyn Database, sql: &str, parameters: &[Value]) -> Result<O
     }))
 }
 
-/// How many executions there were.
+/// Forgets all executions but the newest.
+pub fn prune_executions(db: &dyn Database) -> Result<(), DatabaseError> {
+    let sql = "DELETE FROM execution WHERE number <= (SELECT MAX(number) FROM execution) - ?";
+    execute(db, sql, &[EXECUTIONS_KEPT.into()])
+}
+
+/// Forgets all attempts before `newest` but those of [`current_tokens`] and the last few.
+pub fn prune_attempts(db: &dyn Database, newest: i64) -> Result<(), DatabaseError> {
+    let heard = "SELECT MAX(attempt) FROM work WHERE n > 0";
+    let until = newest.saturating_sub(ATTEMPTS_KEPT);
+    execute(db, &format!("DELETE FROM work WHERE attempt <= ? AND attempt < ({heard})"), &[until.into()])
+}
+
+/// How many executions are remembered.
 pub fn executions(db: &dyn Database) -> Result<i64, DatabaseError> {
     db.query("SELECT COUNT(*) FROM execution", &[])?.first().map_or(Ok(0), |row| row.get(0))
 }

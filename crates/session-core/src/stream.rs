@@ -26,7 +26,6 @@ use serde::Deserialize;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::json;
-use serde_json::value::RawValue;
 use serde_json::value::to_raw_value;
 
 /// The most bytes of filter lists that a viewer may send: they are kept in the socket's attachment, which the platform bounds to 16 KiB, in a form
@@ -72,9 +71,9 @@ impl Filter {
     }
 
     /// Whether a viewer with this filter gets the event, live or replayed.
-    pub fn admits(&self, execution: Option<&str>, kind: &str, at: i64) -> bool {
+    pub fn admits(&self, execution: &str, kind: &str, at: i64) -> bool {
         let listed = |list: &[String], value: &str| list.is_empty() || list.iter().any(|item| item == value);
-        listed(&self.execution_ids, execution.unwrap_or_default())
+        listed(&self.execution_ids, execution)
             && listed(&self.event_types, kind)
             && self.start_time.is_none_or(|start| at >= start)
             && self.end_time.is_none_or(|end| at <= end)
@@ -136,7 +135,7 @@ impl Session {
         let mut round = Round { frames: vec![], cursor, bytes: 0, done: events.is_empty() };
         for event in events {
             round.cursor = event.id;
-            if !filter.admits(Some(&event.execution), &event.kind, event.at) {
+            if !filter.admits(&event.execution, &event.kind, event.at) {
                 continue;
             }
             round.bytes = round.bytes.saturating_add(i64::try_from(event.data.len()).unwrap_or(i64::MAX));
@@ -190,10 +189,6 @@ fn cloud_status(db: &dyn Database) -> Result<Option<CloudStatus>, DatabaseError>
     })
 }
 
-fn raw(data: &Value) -> Result<Box<RawValue>, DatabaseError> {
-    to_raw_value(data).map_err(|error| DatabaseError::Sql(error.to_string()))
-}
-
 /// A viewer's frame. `data` is JSON text and is taken as it is: it was parsed on its way in.
 fn frame(
     execution: Option<&str>,
@@ -231,52 +226,26 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Sends an event of our own making to the viewers.
-    pub fn broadcast(
-        &mut self,
-        execution: Option<&str>,
-        kind: &str,
-        at: i64,
-        event_id: i64,
-        data: &Value,
-    ) -> Result<(), DatabaseError> {
-        self.broadcast_raw(execution, kind, at, event_id, &raw(data)?)
-    }
-
-    /// Sends one event to the viewers: one frame, whatever their number.
-    pub fn broadcast_raw(
-        &mut self,
-        execution: Option<&str>,
-        kind: &str,
-        at: i64,
-        event_id: i64,
-        data: &RawValue,
-    ) -> Result<(), DatabaseError> {
-        if self.session.is_none() {
-            self.session = store::session_id(self.db)?;
-        }
-        let Some(session) = self.session.take() else { return Ok(()) };
-        let sent = self.broadcast_of(&session, execution, kind, at, event_id, data);
-        self.session = Some(session);
-        sent
-    }
-
-    fn broadcast_of(
-        &mut self,
-        session: &SessionId,
-        execution: Option<&str>,
-        kind: &str,
-        at: i64,
-        event_id: i64,
-        data: &RawValue,
-    ) -> Result<(), DatabaseError> {
+    /// Sends an event to the viewers: one frame, whatever their number. `event_id` is 0 for one that is not stored.
+    pub fn broadcast(&mut self, event: NewEvent, event_id: i64) -> Result<(), DatabaseError> {
         if self.facts.viewers == 0 {
             return Ok(());
         }
-        let text = frame(execution, session.as_str(), kind, at, event_id, data.get())?;
-        let broadcast = Broadcast { execution: execution.map(str::to_owned), kind: kind.to_owned(), at, text };
+        if self.session.is_none() {
+            self.session = store::session_id(self.db)?;
+        }
+        let Some(session) = &self.session else { return Ok(()) };
+        let NewEvent { execution, kind, at, data, .. } = event;
+        let text = frame(Some(execution), session.as_str(), kind, at, event_id, data)?;
+        let broadcast = Broadcast { execution: execution.to_owned(), kind: kind.to_owned(), at, text };
         self.outputs.push(Output::Broadcast(broadcast));
         Ok(())
+    }
+
+    /// Sends an event of our own making that is not stored.
+    pub fn broadcast_volatile(&mut self, execution: &str, kind: &str, data: &Value) -> Result<(), DatabaseError> {
+        let data = data.to_string();
+        self.broadcast(NewEvent { execution, seq: None, kind, at: self.now, data: &data }, 0)
     }
 
     /// Stores an event by its class, and returns its id: 0 for a volatile one. An event may overwrite what carries the last number of the execution
@@ -296,10 +265,10 @@ impl Step<'_> {
 
     /// Stores an event of our own making, and sends it.
     pub fn store_and_broadcast(&mut self, execution: &str, kind: &str, data: &Value) -> Result<(), DatabaseError> {
-        let raw = raw(data)?;
+        let raw = to_raw_value(data).map_err(|error| DatabaseError::Sql(error.to_string()))?;
         let event = NewEvent { execution, seq: None, kind, at: self.now, data: raw.get() };
         let id = self.store_event(&event_class(kind, &raw), event)?;
-        self.broadcast_raw(Some(execution), kind, self.now, id, &raw)
+        self.broadcast(event, id)
     }
 
     pub fn broadcast_cloud_status(
@@ -309,47 +278,22 @@ impl Step<'_> {
         step: Option<&str>,
         message: Option<&str>,
     ) -> Result<(), DatabaseError> {
-        let Some(session) = store::session_id(self.db)? else { return Ok(()) };
-        self.cloud_status_of(&session, execution, kind, step, message)
-    }
-
-    fn cloud_status_of(
-        &mut self,
-        session: &SessionId,
-        execution: &str,
-        kind: &str,
-        step: Option<&str>,
-        message: Option<&str>,
-    ) -> Result<(), DatabaseError> {
         let status =
             CloudStatus { kind: kind.to_owned(), step: step.map(str::to_owned), message: message.map(str::to_owned) };
-        let data = raw(&json!({ "cloudStatus": status }))?;
-        self.broadcast_of(session, Some(execution), "cloud.status", self.now, 0, &data)
+        self.broadcast_volatile(execution, "cloud.status", &json!({ "cloudStatus": status }))
     }
 
+    /// `preparing`, and the `cloud.status` that always comes with it. Volatile: stale progress is never replayed.
     pub fn broadcast_preparing(
         &mut self,
         source: &str,
         step: sandbox::Step,
         message: &str,
     ) -> Result<(), DatabaseError> {
-        let Some(session) = store::session_id(self.db)? else { return Ok(()) };
-        self.broadcast_preparing_of(&session, source, step, message)
-    }
-
-    /// `preparing`, and the `cloud.status` that always comes with it. Volatile: stale progress is never replayed.
-    pub fn broadcast_preparing_of(
-        &mut self,
-        session: &SessionId,
-        source: &str,
-        step: sandbox::Step,
-        message: &str,
-    ) -> Result<(), DatabaseError> {
-        let data = json!({ "step": step, "message": message });
-        self.broadcast_of(session, Some(source), "preparing", self.now, 0, &raw(&data)?)?;
+        self.broadcast_volatile(source, "preparing", &json!({ "step": step, "message": message }))?;
         match step {
-            sandbox::Step::Failed => self.cloud_status_of(session, source, "error", None, Some(message)),
-            step => self.cloud_status_of(session, source, "preparing", Some(step.as_str()), Some(message)),
+            sandbox::Step::Failed => self.broadcast_cloud_status(source, "error", None, Some(message)),
+            step => self.broadcast_cloud_status(source, "preparing", Some(step.as_str()), Some(message)),
         }
     }
 
@@ -365,7 +309,7 @@ impl Step<'_> {
             fields.extend(branch.map(|branch| ("branch".to_owned(), json!(branch))));
             fields.extend(resume.map(|resume| ("resume".to_owned(), json!(resume))));
         }
-        self.broadcast(Some(source), "preparing", self.now, 0, &data)?;
+        self.broadcast_volatile(source, "preparing", &data)?;
         self.broadcast_cloud_status(source, "ready", None, None)
     }
 }

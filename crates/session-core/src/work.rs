@@ -78,6 +78,7 @@ impl Step<'_> {
                 sha256_hex(&token).into(),
             ],
         )?;
+        store::prune_attempts(self.db, attempt)?;
         let url = self.session_url(session, "progress");
         let earlier_turns = store::executions(self.db)?.saturating_sub(i64::from(turn.is_some()));
         let snapshot = Snapshot { url: self.session_url(session, "snapshot"), restore: earlier_turns > 0 };
@@ -235,6 +236,8 @@ impl Step<'_> {
             }
             None => {
                 self.forget_session(&session)?;
+                // Viewers are still to be told, in its name.
+                self.session = Some(session.id);
                 execute(
                     self.db,
                     "INSERT OR REPLACE INTO tombstone (one, at, message) VALUES (1, ?, ?)",
@@ -243,7 +246,7 @@ impl Step<'_> {
             }
         }
         // Only now, when the state is consistent: a front end reacts at once (spec/session.md 7.3).
-        self.broadcast_preparing_of(&session.id, &work.source, sandbox::Step::Failed, &message)?;
+        self.broadcast_preparing(&work.source, sandbox::Step::Failed, &message)?;
         self.reply_if(reply, Err(start_error(failure)));
         Ok(())
     }
@@ -314,10 +317,11 @@ fn workspace(session: &SessionRow) -> WorkspacePlan {
         env: input.env_vars.clone(),
         mcp_servers: input.mcp_servers.clone(),
         append_system_prompt: input.append_system_prompt.clone(),
+        permissions: input.permissions,
     }
 }
 
-/// What `encodeURIComponent` leaves alone stays; everything else becomes `%XX`.
+/// Letters, digits and `-_.~` stay; everything else becomes `%XX`.
 pub fn percent_encode(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

@@ -33,6 +33,7 @@ pub use progress::Step;
 pub use secret::Secret;
 pub use work::IMAGE_BYTES_MAX;
 pub use work::LOGS_BYTES_MAX;
+pub use work::Permissions;
 pub use work::ReportTo;
 pub use work::SNAPSHOT_BYTES_MAX;
 pub use work::Snapshot;

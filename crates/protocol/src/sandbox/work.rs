@@ -3,6 +3,7 @@
 use super::Secret;
 use crate::id::BranchName;
 use crate::id::ExecutionId;
+use crate::id::InvalidId;
 use crate::id::KiloSessionId;
 use crate::id::MessageId;
 use crate::id::SessionId;
@@ -87,6 +88,31 @@ pub struct WorkspacePlan {
     /// The prompt of the agent `custom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub append_system_prompt: Option<String>,
+    /// Who allows what the agent wants to do.
+    #[serde(default)]
+    pub permissions: Permissions,
+}
+
+/// Who allows what the agent wants to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Permissions {
+    /// Nobody is asked: everything is allowed.
+    #[default]
+    Allow,
+    /// What the agent's own rules do not allow waits for a person.
+    Ask,
+}
+
+impl Permissions {
+    /// Parses one of its names.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        match text {
+            "allow" => Ok(Permissions::Allow),
+            "ask" => Ok(Permissions::Ask),
+            _ => Err(InvalidId { message: "Expected one of allow, ask" }),
+        }
+    }
 }
 
 /// One turn of the agent.

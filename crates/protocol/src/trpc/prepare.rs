@@ -26,6 +26,7 @@ use super::rules::variant;
 use crate::envelope::Envelope;
 use crate::id::BranchName;
 use crate::id::MessageId;
+use crate::sandbox::Permissions;
 use crate::sandbox::Secret;
 use serde::Deserialize;
 use serde::Serialize;
@@ -65,6 +66,8 @@ pub struct PrepareSession {
     pub condense_on_complete: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub append_system_prompt: Option<String>,
+    #[serde(default)]
+    pub permissions: Permissions,
     /// Kept for whoever judges the agent's work; the result comes back with the callback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate_threshold: Option<GateThreshold>,
@@ -105,6 +108,7 @@ pub fn parse_prepare_session(input: &Value, admits: Admits) -> Result<PrepareSes
         auto_commit: fields.flag("autoCommit").unwrap_or(false),
         condense_on_complete: fields.flag("condenseOnComplete").unwrap_or(false),
         append_system_prompt,
+        permissions: fields.parsed("permissions", Permissions::parse).unwrap_or_default(),
         gate_threshold: fields.parsed("gateThreshold", GateThreshold::parse),
         callback_target: callback_target(&mut fields, admits),
         organization_id: fields.parsed("kilocodeOrganizationId", uuid),
@@ -156,6 +160,8 @@ mod tests {
             (parsed.auto_initiate, parsed.shallow, parsed.created_on_platform.as_str()),
             (false, false, "cloud-agent")
         );
+        assert_eq!(parsed.permissions, Permissions::Allow);
+        assert_eq!(with("permissions", json!("ask")).unwrap().permissions, Permissions::Ask);
     }
 
     #[test]
@@ -163,6 +169,7 @@ mod tests {
         for (field, value) in [
             ("prompt", json!("")),
             ("prompt", json!(" \n")),
+            ("permissions", json!("deny")),
             ("prompt", json!("x".repeat(100_001))),
             ("prompt", Value::Null),
             ("mode", json!("bad")),

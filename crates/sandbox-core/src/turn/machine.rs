@@ -9,6 +9,7 @@ use crate::gap::FoundError;
 use crate::gap::TurnFound;
 use crate::limits::Limits;
 use protocol::id::KiloSessionId;
+use protocol::sandbox::Permissions;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use std::borrow::Cow;
 /// Follows one agent session from prompt to end of turn, turn after turn.
 pub struct Turn {
     limits: Limits,
+    permissions: Permissions,
     session: KiloSessionId,
     phase: Phase,
     /// The last error of this turn.
@@ -49,9 +51,17 @@ enum Phase {
 const OPEN: Phase = Phase::Open { offline_until: None, retrying_until: None };
 
 impl Turn {
-    /// For the agent session `session`.
-    pub fn new(limits: &Limits, session: KiloSessionId) -> Self {
-        Self { limits: limits.clone(), session, phase: Phase::None, error: None, missed: false, catch_up_at: None }
+    /// For the agent session `session`, whose requests for permission are answered as `permissions` says.
+    pub fn new(limits: &Limits, session: KiloSessionId, permissions: Permissions) -> Self {
+        Self {
+            limits: limits.clone(),
+            permissions,
+            session,
+            phase: Phase::None,
+            error: None,
+            missed: false,
+            catch_up_at: None,
+        }
     }
 
     /// Takes what happened at `now_ms`, returns what to do, in order.
@@ -121,7 +131,8 @@ impl Turn {
     }
 
     fn on_permission(&self, event: &AgentEvent<'_>) -> Vec<Output> {
-        if matches!(self.phase, Phase::Stopping { .. }) {
+        // A person answers; or nobody needs to any more.
+        if self.permissions == Permissions::Ask || matches!(self.phase, Phase::Stopping { .. }) {
             return Vec::new();
         }
         event

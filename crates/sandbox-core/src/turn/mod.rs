@@ -50,7 +50,8 @@ pub enum Output {
     CatchUp,
     /// `POST /question/{id}/reject`: a question that no person can answer (the agent's own housekeeping).
     RejectQuestion { id: String },
-    /// `POST /permission/{id}/reply` with `{"reply":"always"}`.
+    /// `POST /permission/{id}/reply` with `{"reply":"always"}`, where everything is allowed: a repository's own configuration can still make the
+    /// agent ask (spec/session.md 8.5).
     ReplyPermission { id: String },
 }
 

@@ -10,7 +10,7 @@ mod api;
 mod container;
 mod error;
 mod exit_hook;
-mod forward;
+pub mod forward;
 mod output;
 mod registry;
 mod root;

@@ -12,6 +12,7 @@
 mod restarts;
 
 use crate::log;
+use crate::memory;
 use crate::processes::Snapshot;
 use crate::processes::kill_each;
 use nix::sys::prctl;
@@ -79,9 +80,10 @@ fn supervise(child: &[OsString]) -> io::Result<u8> {
     let arguments = if is_path(child) { child.get(1..).unwrap_or_default() } else { child };
     let mut restarts = Restarts::default();
     let mut asked_to_end = false;
+    let memory = memory::offer()?;
     loop {
         // Not waited for through this handle: the loop below collects every child there is, inherited ones included.
-        let handle = Command::new(&program).args(arguments).spawn()?;
+        let handle = Command::new(&program).args(arguments).envs([memory::variable(&memory)]).spawn()?;
         let pid = Pid::from_raw(i32::try_from(handle.id()).map_err(io::Error::other)?);
         log::info(ROLE, "child_started", json!({ "pid": pid.as_raw() }));
 

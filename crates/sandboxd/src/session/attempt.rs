@@ -3,7 +3,6 @@
 //! What is there already is skipped. A failure, or somebody's wish, leaves nothing of the session running.
 
 use super::cold_start;
-use super::config::Config;
 use super::driver::Command;
 use super::driver::Start;
 use super::error::Cancel;
@@ -20,11 +19,9 @@ use super::kilo::import::Importer;
 use super::kilo::server::Recipe;
 use super::kilo::server::Server;
 use super::limits;
-use super::logs;
 use super::logs::Destination;
 use super::redact::Redactor;
 use super::report::Reporter;
-use super::snapshot::Store;
 use super::state::Bench;
 use super::state::Cancelled;
 use super::state::Session;
@@ -82,7 +79,7 @@ async fn prepare_and_start(
     let plan = &work.workspace;
     let (config, paths) = (&session.shared.config, &session.paths);
     let resumes = work.snapshot.as_ref().is_some_and(|snapshot| snapshot.restore);
-    let redactor = redactor(config, work);
+    let redactor = Redactor::of_work(config, work);
     let url = GitUrl::parse(&plan.git_url, config.allow_loopback)?;
     let git = Git::new(config, &session.id, paths, url, plan.git_token.clone(), redactor.clone());
 
@@ -118,14 +115,14 @@ async fn prepare_and_start(
             steps.begin(Step::SetupCommands, &format!("{error}; going on without it")).await;
         }
     }
-    let resume = agent_server(session, bench, work, &git, &redactor, steps).await?;
+    let resume = agent_server(session, bench, work, steps).await?;
     if let Some(turn) = &work.turn {
         session.keeping.turn_begins();
         start_turn(session, bench, plan, turn, images, &git).await?;
         tokio::spawn(keep::after_turn(session.clone(), turn.execution_id.clone()));
         if let Some(url) = turn.logs_url.clone() {
             let to = Destination { url, token: work.report.token.clone() };
-            tokio::spawn(logs::follow(session.clone(), turn.execution_id.clone(), to, redactor));
+            session.followed.add(session.clone(), turn.execution_id.clone(), to, redactor);
         }
     }
     Ok(done(&git, session, resume).await)
@@ -137,49 +134,35 @@ async fn done(git: &Git, session: &Session, resume: Resume) -> Outcome {
     Outcome::Done { branch: branch.unwrap_or_else(|| "HEAD".to_owned()), resume }
 }
 
-/// Every secret that a command's output could show.
-fn redactor(config: &Config, work: &Work) -> Redactor {
-    let plan = &work.workspace;
-    let own = config.token.iter().chain(config.model.as_ref().map(|model| &model.api_key));
-    let turn = work.turn.as_ref().map(|turn| &turn.ingest_secret);
-    Redactor::new(own.chain(&plan.git_token).chain(plan.env.values()).chain(turn).chain([&work.report.token]))
-}
-
 /// Makes the agent's session be there and its server run. From then on the session can be kept.
 async fn agent_server(
     session: &Session,
     bench: &mut Bench,
     work: &Work,
-    git: &Git,
-    redactor: &Redactor,
     steps: &mut Steps<'_>,
 ) -> Result<Resume, WorkError> {
-    let (shared, paths, plan) = (&session.shared, &session.paths, &work.workspace);
-    let missing = |what: &str| WorkError::AgentServer(what.to_owned());
-    let kilo = shared.config.kilo.as_deref().ok_or_else(|| missing("there is no `kilo` on PATH"))?;
-    let model = shared.config.model.as_ref().ok_or_else(|| missing("HOLDFAST_MODEL_BASE_URL is not set"))?;
-    let environment = environment::for_agent(&shared.config, model, paths, plan);
-    let kilo_session = &plan.kilo_session_id;
-    let agent = Importer { kilo, environment: &environment, workspace: &paths.workspace, redactor };
-    let store = store(session, work);
-    let kept = store.as_ref().filter(|_| work.snapshot.as_ref().is_some_and(|snapshot| snapshot.restore));
+    let (shared, paths) = (&session.shared, &session.paths);
+    let means = Means::of(session, work)?;
+    let (environment, kilo_session) = (&means.environment, &means.kilo_session);
+    let agent = Importer { kilo: &means.kilo, environment, workspace: &paths.workspace, redactor: &means.redactor };
+    let kept = means.store.as_ref().filter(|_| work.snapshot.as_ref().is_some_and(|snapshot| snapshot.restore));
     let mut resume = Resume::Resumed;
     if !import::is_imported(paths, kilo_session) {
         resume = cold_start::conversation(session, &agent, kilo_session, kept, steps).await?;
     }
-    if !bench.server.as_ref().is_some_and(|server| server.serves(&environment, kilo_session)) {
+    if !bench.server.as_ref().is_some_and(|server| server.serves(environment, kilo_session)) {
         steps.begin(Step::KiloServer, "Starting Kilo…").await;
         if let Some(old) = bench.server.take() {
             old.stop().await;
         }
         let place = shared.places.clone().try_acquire_owned().map_err(|_| WorkError::TooManyAgents)?;
         let recipe = Recipe {
-            kilo,
-            environment: &environment,
+            kilo: &means.kilo,
+            environment,
             workspace: &paths.workspace,
             session: kilo_session,
-            model: &model.name,
-            redactor,
+            model: &means.model,
+            redactor: &means.redactor,
         };
         let server = bench.server.insert(Server::start(&recipe, &shared.http, place).await?);
         let known = server.client.knows_session().await.map_err(|error| WorkError::AgentServer(error.to_string()))?;
@@ -188,20 +171,9 @@ async fn agent_server(
             resume = cold_start::conversation(session, &agent, kilo_session, kept, steps).await?;
         }
     }
-    session.keeping.by(Means {
-        kilo: kilo.to_owned(),
-        kilo_session: kilo_session.clone(),
-        redactor: redactor.clone(),
-        git: git.clone(),
-        environment,
-        store,
-    });
+    session.keeping.by(means);
+    shared.memory.remember(session.id.as_str(), &Work { turn: None, ..work.clone() });
     Ok(resume)
-}
-
-fn store(session: &Session, work: &Work) -> Option<Store> {
-    let url = work.snapshot.as_ref()?.url.clone();
-    Some(Store { http: session.shared.http.clone(), url, token: work.report.token.clone() })
 }
 
 /// Hands the turn to the session's loop and waits until the agent took the prompt. The loop bounds this wait.
@@ -220,6 +192,7 @@ async fn start_turn(
         images,
         client: server.client.clone(),
         gone: server.gone(),
+        permissions: plan.permissions,
         git: git.clone(),
         requested_branch: plan.upstream_branch.clone(),
         accepted,

@@ -7,10 +7,11 @@ use super::attempt::Steps;
 use super::error::WorkError;
 use super::git::Git;
 use super::kilo::import;
+use super::kilo::import::ImportError;
 use super::kilo::import::Importer;
 use super::limits;
 use super::snapshot;
-use super::snapshot::Scratch;
+use super::snapshot::Fetched;
 use super::snapshot::SnapshotError;
 use super::snapshot::Store;
 use super::state::Session;
@@ -65,7 +66,13 @@ pub async fn conversation(
     if let Some(store) = store {
         steps.begin(Step::KiloSession, "Restoring session…").await;
         match restore(session, agent, kilo_session, store).await? {
-            Ok(()) => {
+            Ok(files_left_out) => {
+                if files_left_out > 0 {
+                    let told = format!(
+                        "Session restored without the {files_left_out} images shown before: together they are too large to be kept"
+                    );
+                    steps.begin(Step::KiloSession, &told).await;
+                }
                 import::remember(paths, kilo_session)?;
                 return Ok(Resume::Replayed);
             }
@@ -83,17 +90,21 @@ pub async fn conversation(
     Ok(Resume::Fresh)
 }
 
-/// The inner error says why there is nothing to restore, now or later.
+/// How many files shown to the agent are not in what was restored. The inner error says why there is nothing to restore, now or later.
 async fn restore(
     session: &Session,
     agent: &Importer<'_>,
     kilo_session: &KiloSessionId,
     store: &Store,
-) -> Result<Result<(), String>, WorkError> {
+) -> Result<Result<u64, String>, WorkError> {
     match fetch(session, kilo_session, store).await {
-        Ok(Some(export)) => {
-            let imported = agent.import(export.path()).await;
-            Ok(imported.map_err(|error| format!("The session's snapshot could not be imported ({})", error.message)))
+        Ok(Some(Fetched { export, files_left_out })) => {
+            match agent.import(export.path()).await {
+                // It was ended, and did not refuse: to begin without the conversation would in the end replace what is kept of it.
+                Err(ImportError { code: None, message }) => Err(WorkError::Import(message)),
+                Err(error) => Ok(Err(format!("The session's snapshot could not be imported ({})", error.message))),
+                Ok(()) => Ok(Ok(files_left_out)),
+            }
         }
         Ok(None) => Ok(Err("The session has no snapshot".to_owned())),
         Err(SnapshotError::Export(error)) => Ok(Err(format!("The session's snapshot is damaged ({error})"))),
@@ -106,7 +117,7 @@ async fn fetch(
     session: &Session,
     kilo_session: &KiloSessionId,
     store: &Store,
-) -> Result<Option<Scratch>, SnapshotError> {
+) -> Result<Option<Fetched>, SnapshotError> {
     let mut tries = limits::SNAPSHOT_FETCH_TRIES;
     loop {
         tries = tries.saturating_sub(1);

@@ -3,9 +3,10 @@
 //! What a single session needs (the agent server's program, the model) may be missing: it fails where it is used, so
 //! that the rest still works.
 
+use crate::overrides;
+use crate::overrides::Section;
 use protocol::sandbox::Secret;
 use sandbox_core::limits::Limits;
-use serde::Deserialize;
 use std::env;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
@@ -59,17 +60,10 @@ pub struct Author {
     pub email: String,
 }
 
-/// `HOLDFAST_LIMITS`: a section for each part of the system; the others are not for this process.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Overrides {
-    sandbox: Limits,
-}
-
 /// Why the environment cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
-    /// Not JSON, or numbers that are none.
+    /// Not of the form that [`overrides`] has, or numbers that cannot work together.
     #[error("HOLDFAST_LIMITS cannot be used: {0}")]
     Limits(String),
     /// Not an address.
@@ -93,17 +87,9 @@ impl Config {
         if token.is_none() && !listen.ip().is_loopback() {
             return Err(ConfigError::OpenToTheNetwork(listen));
         }
-        let production = var("ENVIRONMENT").as_deref() == Some("production");
-        let limits = var("HOLDFAST_LIMITS").filter(|_| !production);
-        let limits = limits.map_or(Ok(Overrides::default()), |text| serde_json::from_str(&text));
-        let limits = limits.map_err(|error| ConfigError::Limits(error.to_string()))?.sandbox;
+        let limits: Limits = overrides::limits(Section::Sandbox, &var).map_err(ConfigError::Limits)?;
+        limits.check().map_err(|error| ConfigError::Limits(error.to_string()))?;
         let path = var("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
-        let model = var("HOLDFAST_MODEL_BASE_URL").map(|base_url| Model {
-            base_url,
-            api_key: Secret(var("HOLDFAST_MODEL_API_KEY").unwrap_or_default()),
-            name: var("HOLDFAST_MODEL").unwrap_or_else(|| "default".to_owned()),
-            sees_images: var("HOLDFAST_MODEL_IMAGES").as_deref() != Some("0"),
-        });
         let root = PathBuf::from(var("HOLDFAST_ROOT").unwrap_or_else(|| "/".to_owned()));
         Ok(Self {
             // Everything that is started has a folder of its own to start in.
@@ -113,12 +99,25 @@ impl Config {
             allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1"),
             kilo: find_program(&path, "kilo"),
             path,
-            model,
+            model: Model::read(&var),
             author: Author {
                 name: var("GIT_AUTHOR_NAME").unwrap_or_else(|| "Kilo".to_owned()),
                 email: var("GIT_AUTHOR_EMAIL").unwrap_or_else(|| "agent@holdfast.local".to_owned()),
             },
             limits,
+        })
+    }
+}
+
+impl Model {
+    /// The provider that the environment names, if it does.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let base_url = var("HOLDFAST_MODEL_BASE_URL")?;
+        Some(Self {
+            base_url,
+            api_key: Secret(var("HOLDFAST_MODEL_API_KEY").unwrap_or_default()),
+            name: var("HOLDFAST_MODEL").unwrap_or_else(|| "default".to_owned()),
+            sees_images: var("HOLDFAST_MODEL_IMAGES").as_deref() != Some("0"),
         })
     }
 }
@@ -164,8 +163,10 @@ mod tests {
         assert_eq!(read(&[base, limits]).unwrap().limits, Limits { batch_ms: 7, ..Limits::default() });
         let production = read(&[base, limits, ("ENVIRONMENT", "production")]).unwrap();
         assert_eq!(production.limits, Limits::default());
-        let wrong = read(&[base, ("HOLDFAST_LIMITS", r#"{"sandbox":{"batch_ms":"x"}}"#)]);
-        assert!(matches!(wrong, Err(ConfigError::Limits(_))));
+        for wrong in [r#"{"sandbox":{"batch_ms":"x"}}"#, r#"{"sandbox":{"finish_ms_max":1}}"#] {
+            let wrong = read(&[base, ("HOLDFAST_LIMITS", wrong)]);
+            assert!(matches!(wrong, Err(ConfigError::Limits(_))));
+        }
     }
 
     #[test]

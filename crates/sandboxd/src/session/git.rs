@@ -1,4 +1,4 @@
-//! Runs git for one session.
+//! Runs git for one session, or for whoever says what its processes get.
 //!
 //! The token reaches exactly the git processes that talk to the remote, in their environment, and is given by a credential
 //! helper only to the host of the plan's URL. Those processes run without hooks: the repository's own code must
@@ -19,8 +19,8 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::process::Command;
 
-/// The user that hosts expect beside a token.
-const TOKEN_USER: &str = "x-access-token";
+/// The user that most hosts expect beside a token.
+pub const TOKEN_USER: &str = "x-access-token";
 const TOKEN_VARIABLE: &str = "HOLDFAST_GIT_TOKEN";
 const WITHOUT_HOOKS: [&str; 4] = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"];
 
@@ -59,13 +59,18 @@ impl GitUrl {
         }
     }
 
+    /// Of a repository without a remote: nobody can have this host (RFC 2606).
+    pub fn nowhere() -> Self {
+        Self("https://nowhere.invalid/".to_owned())
+    }
+
     /// The URL as git takes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// `scheme://host:port`: what a credential is good for.
-    fn origin(&self) -> Option<&str> {
+    pub fn origin(&self) -> Option<&str> {
         let host = self.0.find("://")?.saturating_add(3);
         let length = self.0.get(host..)?.find('/').unwrap_or(self.0.len());
         self.0.get(..host.saturating_add(length))
@@ -124,14 +129,21 @@ impl GitError {
     }
 }
 
-/// Git for one session.
+/// Git for one repository.
 #[derive(Clone)]
 pub struct Git {
-    url: GitUrl,
-    token: Option<Secret>,
-    redactor: Redactor,
-    /// Name, value: what every git process gets.
-    environment: Vec<(&'static str, String)>,
+    /// Where it is cloned from.
+    pub url: GitUrl,
+    /// What the host of [`Git::url`] is shown.
+    pub token: Option<Secret>,
+    /// The user beside it.
+    pub user: &'static str,
+    /// Knows the secrets that git's words must not hold.
+    pub redactor: Redactor,
+    /// Name, value: what every git process gets, and all that it gets.
+    pub environment: Vec<(&'static str, String)>,
+    /// How long a command that works on the disk alone may take.
+    pub local_timeout: Duration,
 }
 
 impl Git {
@@ -158,7 +170,7 @@ impl Git {
             ("GIT_COMMITTER_EMAIL", author.email.clone()),
             (reap::MARK, session.to_string()),
         ];
-        Self { url, token, redactor, environment }
+        Self { url, token, user: TOKEN_USER, redactor, environment, local_timeout: limits::GIT_LOCAL_TIMEOUT }
     }
 
     /// Where the repository is cloned from.
@@ -168,7 +180,7 @@ impl Git {
 
     /// Runs a command that works on the disk alone, in `folder`, with the repository's hooks.
     pub async fn local(&self, folder: &Path, arguments: &[&str]) -> Result<Finished, GitError> {
-        self.run(self.command(folder), arguments, limits::GIT_LOCAL_TIMEOUT).await
+        self.run(self.command(folder), arguments, self.local_timeout).await
     }
 
     /// Runs a command that works on the disk alone, in `folder`, without hooks; with another index than the repository's own if one is given.
@@ -180,7 +192,7 @@ impl Git {
     ) -> Result<Finished, GitError> {
         let mut command = self.command(folder);
         command.args(WITHOUT_HOOKS).envs(index.map(|index| ("GIT_INDEX_FILE", index)));
-        self.run(command, arguments, limits::GIT_LOCAL_TIMEOUT).await
+        self.run(command, arguments, self.local_timeout).await
     }
 
     /// Runs a command that talks to the remote, in `folder`, with the token and without hooks.
@@ -190,7 +202,8 @@ impl Git {
         if let (Some(token), Some(origin)) = (&self.token, self.url.origin()) {
             let helper = format!(
                 "credential.{origin}.helper=!f() {{ test \"$1\" = get && \
-                 printf 'username={TOKEN_USER}\\npassword=%s\\n' \"${TOKEN_VARIABLE}\"; }}; f"
+                 printf 'username={}\\npassword=%s\\n' \"${TOKEN_VARIABLE}\"; }}; f",
+                self.user
             );
             command.args(["-c", &helper]).env(TOKEN_VARIABLE, token.expose());
         }

@@ -9,18 +9,22 @@
 //! Whoever ends the agent does that first: what is kept does not change any more while it is read. One keeping at a time: who comes second
 //! waits, and finds nothing left to do. What fails is logged, and tried again at the next occasion.
 
+use super::error::WorkError;
 use super::git::Git;
+use super::git::GitUrl;
+use super::kilo::environment;
 use super::kilo::environment::Environment;
 use super::kilo::import::Importer;
 use super::redact::Redactor;
 use super::snapshot;
+use super::snapshot::Saved;
 use super::snapshot::Store;
 use super::state::Session;
 use super::wip;
-use super::wip::Saved;
 use crate::log;
 use protocol::id::ExecutionId;
 use protocol::id::KiloSessionId;
+use protocol::sandbox::Work;
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,13 +33,15 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
-/// How to keep a session: what its newest work said.
+/// How to run the agent's session and to keep it: what its newest work said.
 #[derive(Clone)]
 pub struct Means {
     /// The agent's program.
     pub kilo: PathBuf,
     /// The agent's environment.
     pub environment: Environment,
+    /// The model's name at the provider.
+    pub model: String,
     /// The agent's session.
     pub kilo_session: KiloSessionId,
     /// Hides secrets in what programs say.
@@ -44,6 +50,28 @@ pub struct Means {
     pub git: Git,
     /// Where the conversation goes. None: it is not kept.
     pub store: Option<Store>,
+}
+
+impl Means {
+    /// What `work` says.
+    pub fn of(session: &Session, work: &Work) -> Result<Self, WorkError> {
+        let (shared, paths, plan) = (&session.shared, &session.paths, &work.workspace);
+        let config = &shared.config;
+        let missing = |what: &str| WorkError::AgentServer(what.to_owned());
+        let model = config.model.as_ref().ok_or_else(|| missing("HOLDFAST_MODEL_BASE_URL is not set"))?;
+        let redactor = Redactor::of_work(config, work);
+        let url = GitUrl::parse(&plan.git_url, config.allow_loopback)?;
+        let (http, token) = (shared.http.clone(), work.report.token.clone());
+        Ok(Self {
+            kilo: config.kilo.clone().ok_or_else(|| missing("there is no `kilo` on PATH"))?,
+            environment: environment::for_agent(config, model, paths, plan),
+            model: model.name.clone(),
+            kilo_session: plan.kilo_session_id.clone(),
+            git: Git::new(config, &session.id, paths, url, plan.git_token.clone(), redactor.clone()),
+            redactor,
+            store: work.snapshot.as_ref().map(|snapshot| Store { http, url: snapshot.url.clone(), token }),
+        })
+    }
 }
 
 /// What a session knows of its keeping.
@@ -57,6 +85,12 @@ pub struct Keeping {
 }
 
 impl Keeping {
+    /// A killed process before this one would have done it this way; whether it had, nobody knows.
+    pub fn inherit(&self, means: Means) {
+        self.by(means);
+        self.turn_begins();
+    }
+
     /// From now on it is done this way.
     pub fn by(&self, means: Means) {
         *self.means.lock().unwrap_or_else(PoisonError::into_inner) = Some(means);
@@ -111,8 +145,12 @@ pub async fn conversation(session: &Session) {
         workspace: &session.paths.workspace,
         redactor: &means.redactor,
     };
-    match snapshot::save(&agent, &session.paths, &means.kilo_session, store).await {
-        Ok(bytes) => log::info("session", "snapshot_kept", json!({ "sessionId": session.id, "bytes": bytes })),
+    let bytes_max = session.shared.config.limits.snapshot_bytes_max;
+    match snapshot::save(&agent, &session.paths, &means.kilo_session, store, bytes_max).await {
+        Ok(Saved { bytes, files_left_out }) => {
+            let fields = json!({ "sessionId": session.id, "bytes": bytes, "filesLeftOut": files_left_out });
+            log::info("session", "snapshot_kept", fields);
+        }
         Err(error) => {
             keeping.unsaved.store(true, Ordering::Relaxed);
             log::warn("session", "snapshot_not_kept", json!({ "sessionId": session.id, "error": error.to_string() }));
@@ -130,8 +168,8 @@ pub async fn forget(session: &Session, means: &Means) {
 async fn work_in_progress(session: &Session) {
     let Some(means) = session.keeping.means() else { return };
     match wip::save(&means.git, &session.paths, &session.id).await {
-        Ok(Saved::Nothing) => {}
-        Ok(Saved::Pushed { commit }) => {
+        Ok(wip::Saved::Nothing) => {}
+        Ok(wip::Saved::Pushed { commit }) => {
             log::info("session", "wip_pushed", json!({ "sessionId": session.id, "commit": commit }));
         }
         Err(error) => {

@@ -39,6 +39,8 @@ pub const IMPORT_TIMEOUT: Duration = Duration::from_secs(120);
 pub const RESTORE_DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// An uncompressed export: ten times what an agent's context holds, tool outputs included.
 pub const EXPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// What `kilo export` may write: with some hundred images of 5 MiB, which are then left out.
+pub const AGENT_EXPORT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// `kilo export`: 4 s on a busy machine.
 pub const EXPORT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Exports at once in one container: each is a process of the agent's program, 0.5 GB.
@@ -103,11 +105,17 @@ pub const AGENT_STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const AGENT_MESSAGES_MAX: u32 = 100;
 /// The sub-agents of one turn that are asked about after a gap.
 pub const AGENT_CHILDREN_MAX: usize = 8;
+/// Requests for permission, and questions, that are withdrawn after an abort. A turn waits for one at a time, its sub-agents for one each.
+pub const AGENT_REQUESTS_MAX: usize = 32;
 /// Condensing a conversation: one call of the model.
 pub const CONDENSE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Between two uploads of an execution's logs.
 pub const LOGS_INTERVAL: Duration = Duration::from_secs(30);
+/// After an execution's last word, how long its logs wait for what is said of the word's delivery.
+pub const LOGS_END_WAIT: Duration = Duration::from_secs(2);
+/// On SIGTERM, how long the last uploads may take (spec/session.md 8.7).
+pub const LOGS_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 /// One upload.
 pub const LOGS_TIMEOUT: Duration = Duration::from_secs(15);
 /// The agent server's log files that are uploaded, the newest of them: one for each of its starts, and one of its own.

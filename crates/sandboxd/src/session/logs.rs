@@ -1,4 +1,5 @@
-//! An execution's logs outside of this container (spec/session.md 8.9): every 30 s while it runs, and once more when it has ended.
+//! An execution's logs outside of this container (spec/session.md 8.9): every 30 s while it runs, and once more when all of its end is in them. A
+//! container that ends waits for that one, but not for long.
 //!
 //! A gzipped tar of the ends of the agent server's log files and of what sandboxd itself said of the session. One upload at a time; what
 //! fails is logged, and the next one has more to say anyway.
@@ -24,6 +25,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use tokio::task::JoinSet;
 
 /// Where they are put.
 pub struct Destination {
@@ -33,9 +37,34 @@ pub struct Destination {
     pub token: Secret,
 }
 
-/// Puts the logs of `execution` there until it has ended.
-pub async fn follow(session: Arc<Session>, execution: ExecutionId, to: Destination, redactor: Redactor) {
-    let mut end = pin!(session.wait_for_end_of(&execution));
+/// The executions of one session whose logs are being put away.
+#[derive(Default)]
+pub struct Followed(Mutex<JoinSet<()>>);
+
+impl Followed {
+    /// Puts the logs of `execution` there until it has ended.
+    pub fn add(&self, session: Arc<Session>, execution: ExecutionId, to: Destination, redactor: Redactor) {
+        let mut followed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while followed.try_join_next().is_some() {}
+        followed.spawn(follow(session, execution, to, redactor));
+    }
+
+    /// Waits for the last uploads of executions that have ended.
+    pub async fn finish(&self) {
+        let mut followed = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let all = async { while followed.join_next().await.is_some() {} };
+        if tokio::time::timeout(limits::LOGS_SHUTDOWN_TIMEOUT, all).await.is_err() {
+            log::warn("session", "logs_not_kept", json!({ "error": "there was no time left" }));
+        }
+    }
+}
+
+async fn follow(session: Arc<Session>, execution: ExecutionId, to: Destination, redactor: Redactor) {
+    let mut end = pin!(async {
+        session.wait_for_end_of(&execution).await;
+        // What is said after the last word: that it was delivered, and the turn ended.
+        session.wait_until_idle(limits::LOGS_END_WAIT).await;
+    });
     loop {
         let ended = tokio::select! {
             () = &mut end => true,

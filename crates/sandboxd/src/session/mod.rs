@@ -27,37 +27,38 @@
 mod attempt;
 mod autocommit;
 mod cold_start;
-mod command;
-mod config;
+pub mod command;
+pub mod config;
 mod driver;
 mod error;
-mod events;
-mod git;
+pub mod events;
+pub mod git;
 mod http;
 mod images;
 mod keep;
-mod kilo;
-mod limits;
+pub mod kilo;
+pub mod limits;
 mod link;
 mod logs;
 mod paths;
 mod prompted;
-mod reap;
+pub mod reap;
 mod recovery;
-mod redact;
+pub mod redact;
 mod report;
 pub mod restore;
 mod sessions;
-mod snapshot;
+pub mod snapshot;
 mod socket;
 mod spool_file;
 mod state;
-mod transfer;
+pub mod transfer;
 mod verdict;
 mod wip;
 mod workspace;
 
 use crate::log;
+use crate::memory::Memory;
 use config::Config;
 use config::ConfigError;
 use http::Api;
@@ -101,8 +102,8 @@ pub enum SessionRoleError {
     Unfinished,
 }
 
-/// Serves until the process is told to end.
-pub async fn run() -> Result<(), SessionRoleError> {
+/// Serves until the process is told to end. `memory` has what a killed one before it knew.
+pub async fn run(memory: Memory) -> Result<(), SessionRoleError> {
     let config = Config::from_env()?;
     let (address, token) = (config.listen, config.token.clone());
     let mut terminate = signal(SignalKind::terminate()).map_err(SessionRoleError::Signals)?;
@@ -113,7 +114,7 @@ pub async fn run() -> Result<(), SessionRoleError> {
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
     let places = Arc::new(Semaphore::new(limits::MAX_AGENT_SERVERS));
     let exports = Semaphore::new(limits::EXPORTS_AT_ONCE);
-    let sessions = Sessions::new(Arc::new(Shared { config, http, places, exports }));
+    let sessions = Sessions::new(Arc::new(Shared { config, http, places, exports, memory }));
     let api = Arc::new(Api { sessions, token, instance: uuid::Uuid::new_v4().to_string() });
     api.sessions.recover();
     log::info("session", "listening", json!({ "address": address.to_string(), "instance": api.instance }));

@@ -1,9 +1,11 @@
 //! After this process was killed and started again on the same disk: what its predecessor had not delivered is
-//! delivered, and the executions that it ran are declared failed.
+//! delivered, the executions that it ran are declared failed, and what it would have kept elsewhere is kept.
 //!
 //! Nothing of the agent survives (`sandboxd init` kills what the predecessor left), so an execution that had not said its
 //! last word can only end with a fatal error.
 
+use super::keep;
+use super::keep::Means;
 use super::link::Address;
 use super::link::Link;
 use super::paths;
@@ -11,6 +13,7 @@ use super::reap;
 use super::state::Session;
 use crate::log;
 use protocol::id::SessionId;
+use protocol::sandbox::Work;
 use sandbox_core::event::Event;
 use sandbox_core::ingest::Input;
 use serde_json::json;
@@ -28,7 +31,18 @@ pub fn homes(root: &Path) -> Vec<SessionId> {
     ids.filter(|id| !Address::left_behind(&paths::SessionPaths::new(root, id)).is_empty()).collect()
 }
 
-/// Delivers what is left of the executions of `session`.
+/// Keeps `session` from now on as the predecessor would have: its last work is remembered.
+pub fn inherit(session: &Session, work: &Work) {
+    match Means::of(session, work) {
+        Ok(means) => session.keeping.inherit(means),
+        Err(error) => {
+            let fields = json!({ "sessionId": session.id, "error": error.to_string() });
+            log::warn("session", "not_inherited", fields);
+        }
+    }
+}
+
+/// Delivers what is left of the executions of `session`, and keeps the conversation of one that was cut off.
 pub async fn recover(session: Arc<Session>) {
     let left = {
         let mut bench = session.bench.lock().await;
@@ -40,6 +54,7 @@ pub async fn recover(session: Arc<Session>) {
         reap::kill_all(&session.id).await;
         Address::left_behind(&session.paths)
     };
+    let was_cut_off = left.iter().any(|address| !address.over);
     for address in left {
         let execution = address.execution_id.clone();
         log::info("session", "recovering", json!({ "sessionId": session.id, "executionId": execution }));
@@ -52,5 +67,8 @@ pub async fn recover(session: Arc<Session>) {
         news.extend(link.say_no_more(&session.paths));
         let undelivered = link.drain(news).await;
         Address::settle(&session.paths, &execution, undelivered);
+    }
+    if was_cut_off {
+        keep::conversation(&session).await;
     }
 }

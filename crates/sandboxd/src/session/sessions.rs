@@ -9,6 +9,8 @@ use super::state::Submitted;
 use protocol::id::SessionId;
 use protocol::sandbox::Progress;
 use protocol::sandbox::Work;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -50,12 +52,19 @@ impl Sessions {
         Self { shared, known: Mutex::default(), draining: AtomicBool::new(false) }
     }
 
-    /// Delivers what a former process on this disk left undelivered.
+    /// Delivers what a former process on this disk left undelivered, and keeps from now on what it would have kept.
     pub fn recover(&self) {
-        for id in recovery::homes(&self.shared.config.root) {
-            if let Some(session) = self.get_or_add(&id) {
-                tokio::spawn(recovery::recover(session));
+        let remembered: BTreeMap<String, Work> = self.shared.memory.recall();
+        let mut sessions: BTreeSet<SessionId> = recovery::homes(&self.shared.config.root).into_iter().collect();
+        for work in remembered.values() {
+            let id = &work.workspace.session_id;
+            if let Some(session) = self.get_or_add(id) {
+                recovery::inherit(&session, work);
+                sessions.insert(id.clone());
             }
+        }
+        for session in sessions.iter().filter_map(|id| self.get_or_add(id)) {
+            tokio::spawn(recovery::recover(session));
         }
     }
 

@@ -14,8 +14,10 @@ use super::keep;
 use super::keep::Keeping;
 use super::kilo::server::Server;
 use super::limits;
+use super::logs::Followed;
 use super::paths::SessionPaths;
 use super::reap;
+use crate::memory::Memory;
 use protocol::id::ExecutionId;
 use protocol::id::KiloSessionId;
 use protocol::id::SessionId;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub places: Arc<Semaphore>,
     /// One permit for each export that may run.
     pub exports: Semaphore,
+    /// The newest work of each session, for a process that follows this one: by session.
+    pub memory: Memory,
 }
 
 /// A session.
@@ -58,6 +62,8 @@ pub struct Session {
     pub bench: tokio::sync::Mutex<Bench>,
     /// What is kept of it elsewhere.
     pub keeping: Keeping,
+    /// Its executions' logs.
+    pub followed: Followed,
     state: Mutex<State>,
     commands: mpsc::Sender<Command>,
     activity: watch::Receiver<Activity>,
@@ -111,6 +117,7 @@ impl Session {
             shared,
             bench: tokio::sync::Mutex::default(),
             keeping: Keeping::default(),
+            followed: Followed::default(),
             state: Mutex::default(),
             commands,
             activity,
@@ -205,6 +212,7 @@ impl Session {
     /// The same for a session that is gone for good: nothing of it is kept, here or elsewhere.
     pub async fn forget(&self) {
         let means = self.keeping.give_up();
+        self.shared.memory.forget(self.id.as_str());
         self.stop().await;
         if let Some(means) = means {
             keep::forget(self, &means).await;
@@ -225,9 +233,11 @@ impl Session {
         self.cancel_attempt(|_| true, Cancel::ShutDown);
         self.command(Command::Shutdown { signal }).await;
         self.wait_until_idle(limits::SHUTDOWN_FLUSH_TIMEOUT).await;
-        let mut bench = self.bench.lock().await;
-        bench.clear(self).await;
-        keep::everything(self).await;
+        let put_away = async {
+            self.bench.lock().await.clear(self).await;
+            keep::everything(self).await;
+        };
+        tokio::join!(put_away, self.followed.finish());
     }
 
     fn cancel_attempt(&self, which: impl Fn(&Attempt) -> bool, reason: Cancel) {
@@ -236,7 +246,8 @@ impl Session {
         }
     }
 
-    async fn wait_until_idle(&self, at_most: Duration) {
+    /// Waits until the last words of the last execution are delivered.
+    pub async fn wait_until_idle(&self, at_most: Duration) {
         // Late is as good as never: what is not delivered stays in the spool.
         let mut activity = self.activity.clone();
         let _ = tokio::time::timeout(at_most, activity.wait_for(|activity| !activity.busy)).await;

@@ -12,6 +12,8 @@
 #[path = "../support/agent.rs"]
 mod agent;
 mod object;
+#[path = "../support/process.rs"]
+mod process;
 mod stage;
 
 use nix::sys::signal::Signal;
@@ -172,7 +174,7 @@ async fn a_cut_longer_than_the_grace_keeps_the_log_whole_and_stops_the_agent() {
     }
     // The object has ended the execution meanwhile: it still takes what the wrapper has, and tells it to stop.
     stage.object.order(json!({ "type": "kill" }));
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    stage.object.turned_away_more_than(10).await;
     stage.object.set(Mood::Well);
     let interrupted = stage.object.stored("interrupted").await;
     assert_eq!(interrupted["data"], json!({ "reason": "Session stopped" }));
@@ -245,6 +247,25 @@ async fn what_a_gap_in_the_agents_events_held_is_fetched_and_the_turns_end_is_se
     let text = |key: &str| serde_json::from_str::<Value>(&entities[key]).unwrap()["properties"]["part"]["text"].clone();
     assert_eq!((text("part/msg_answer/prt_before"), text("part/msg_answer/prt_missed")), (json!("v2"), json!("m")));
     assert!(entities.contains_key("message/msg_answer"));
+}
+
+#[tokio::test]
+async fn a_gap_before_the_prompt_is_taken_up_does_not_end_the_turn_with_an_older_answer() {
+    let stage = Stage::new(json!({})).await;
+    stage.agent.answer(|said| {
+        let info = json!({ "id": "msg_old", "role": "assistant", "time": { "created": 1, "completed": 2 } });
+        said.messages = json!([{ "info": info, "parts": [] }]);
+    });
+    stage.prompt().await;
+    stage.agent.cut();
+    stage.agent.streamed(2).await;
+    stage.object.until("what the gap held", |log| (!log.is_empty()).then_some(())).await;
+    stage.open_turn().await;
+    stage.agent.event(&part("prt_after", "x")).await;
+    stage.end_turn().await;
+    stage.object.stored("complete").await;
+    let (_, entities) = stored(&stage.object.log());
+    assert_eq!(entities.keys().collect::<Vec<_>>(), ["part/msg_answer/prt_after"]);
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ struct Kept {
     /// The stored events, in order.
     log: Vec<Value>,
     connections: usize,
+    /// While it was away.
+    turned_away: usize,
     /// Sent right after the greeting.
     order: Option<Value>,
 }
@@ -92,9 +94,18 @@ impl Object {
 
     /// Waits until more than this many connections were made.
     pub async fn connected_more_than(&self, before: usize) {
+        self.count_exceeds(before, |kept| kept.connections).await;
+    }
+
+    /// Waits until more than this many connections were not taken.
+    pub async fn turned_away_more_than(&self, before: usize) {
+        self.count_exceeds(before, |kept| kept.turned_away).await;
+    }
+
+    async fn count_exceeds(&self, before: usize, count: impl Fn(&Kept) -> usize) {
         let started = Instant::now();
-        while self.connections() <= before {
-            assert!(started.elapsed() < PATIENCE, "no new connection");
+        while count(&self.kept.lock().unwrap()) <= before {
+            assert!(started.elapsed() < PATIENCE, "no further connection");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -115,6 +126,7 @@ impl Object {
     async fn serve(self, stream: TcpStream) {
         let mut mood = self.mood.subscribe();
         if *mood.borrow_and_update() == Mood::Away {
+            self.kept.lock().unwrap().turned_away += 1;
             return;
         }
         let Ok(mut socket) = accept_async(stream).await else { return };

@@ -1,21 +1,16 @@
 //! `sandboxd session` between an agent server and an object that the test plays.
 
-use crate::agent;
 use crate::agent::Agent;
 use crate::object::Object;
+use crate::process;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
-use std::process::Stdio;
-use std::sync::mpsc;
-use std::time::Duration;
 use tempfile::TempDir;
 
 /// Not that of the recordings: what they say of their turns is not about ours.
@@ -65,35 +60,31 @@ impl Stage {
 
     pub fn start_sandboxd(&mut self) {
         let path = format!("{}:{}", self.folder.path().join("bin").display(), std::env::var("PATH").unwrap());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sandboxd"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandboxd"));
+        command
             .arg("session")
             .env_clear()
             .env("PATH", path)
             .env("HOLDFAST_ROOT", self.folder.path().join("root"))
-            .env("HOLDFAST_LISTEN", "127.0.0.1:0")
             .env("HOLDFAST_LIMITS", self.limits.to_string())
-            .env("HOLDFAST_MODEL_BASE_URL", "http://127.0.0.1:1/v1")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let (tell, address) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                // Shown with the test's output when it fails.
-                println!("{line}");
-                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-                if entry["event"] == "listening" {
-                    let _ = tell.send(entry["address"].as_str().unwrap().to_owned());
-                }
-            }
-        });
-        self.sandboxd = Some(child);
-        self.url = format!("http://{}", address.recv_timeout(Duration::from_secs(10)).unwrap());
+            .env("HOLDFAST_MODEL_BASE_URL", "http://127.0.0.1:1/v1");
+        let (child, url) = process::listen(&mut command);
+        (self.sandboxd, self.url) = (Some(child), url);
     }
 
     /// Starts a turn and waits until the agent has the prompt and says that it began.
     pub async fn start_turn(&self) {
+        self.prompt().await;
+        self.open_turn().await;
+    }
+
+    /// The agent says that it has taken up the prompt.
+    pub async fn open_turn(&self) {
+        self.agent.event(&own("session.turn.open", json!({}))).await;
+    }
+
+    /// Starts a turn and waits until the agent has the prompt.
+    pub async fn prompt(&self) {
         let work = json!({
             "attempt": 1,
             "workspace": {
@@ -118,7 +109,6 @@ impl Stage {
         let answer = reqwest::Client::new().post(url).json(&work).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
         self.agent.prompted(1).await;
-        self.agent.event(&own("session.turn.open", json!({}))).await;
     }
 
     /// The agent says that its turn is over.
@@ -145,14 +135,14 @@ impl Stage {
 
     /// The processes that carry the session's mark, by their command lines.
     pub fn processes(&self) -> Vec<String> {
-        agent::processes(&self.session).into_iter().map(|(_, line)| line).collect()
+        process::processes(&self.session).into_iter().map(|(_, line)| line).collect()
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(mut sandboxd) = self.sandboxd.take() {
-            agent::end(&mut sandboxd, &self.session);
+            process::end(&mut sandboxd, &self.session);
         }
     }
 }

@@ -157,6 +157,23 @@ async fn a_killed_container_goes_on_from_the_last_turn_and_says_what_is_gone() {
 }
 
 #[tokio::test]
+async fn a_conversation_whose_import_was_ended_is_not_given_up() {
+    let (mut stage, worker) = (Stage::new().await, Worker::start(&[]).await);
+    run(&stage, &worker, work(&stage, &worker, 1, "@say one")).await;
+    stage.end_the_next_import();
+    stage.lose_container().await;
+    stage.call("POST", "work", Some(&work(&stage, &worker, 2, "@say two"))).await;
+    let failed = worker.outcome(2).await;
+    assert_eq!(
+        (&outcome(&failed)["code"], &outcome(&failed)["retryable"]),
+        (&json!("KILO_SERVER_FAILED"), &json!(true))
+    );
+    let reports = run(&stage, &worker, work(&stage, &worker, 3, "@say three")).await;
+    assert_eq!(outcome(&reports)["resume"], "replayed");
+    assert_eq!(stage.conversation(), ["@say one", "@say three"]);
+}
+
+#[tokio::test]
 async fn a_stopped_session_keeps_what_could_not_be_kept_before() {
     let (stage, worker) = (Stage::new().await, Worker::start(&[]).await);
     worker.fail_snapshots(&[500]);

@@ -22,7 +22,13 @@ use tokio::net::TcpListener;
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
 const PNG_HASH: &str = "497790947d4666760ce38f3c00e852c71fdb66cae849bae8e9ede352719e1581";
 
-/// Serves the pixel as `here.png`, from the second call on; `large.png`, which is too large; `text.png`, which is none; and nothing else.
+/// The pixel, and after its end a lot that no compression makes smaller.
+fn heavy() -> Vec<u8> {
+    let noise = (0..300_000_u32).map(|n| (n.wrapping_mul(2_654_435_761).rotate_left(n % 31) >> 17) as u8);
+    STANDARD.decode(PNG).unwrap().into_iter().chain(noise).collect()
+}
+
+/// Serves the pixel as `here.png`, from the second call on; `heavy.png`; `large.png`, which is too large; `text.png`, which is none; and nothing else.
 async fn images() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -32,6 +38,7 @@ async fn images() -> String {
         match file.as_str() {
             "here.png" if calls.fetch_add(1, Ordering::Relaxed) == 0 => Err(StatusCode::SERVICE_UNAVAILABLE),
             "here.png" => Ok(STANDARD.decode(PNG).unwrap()),
+            "heavy.png" => Ok(heavy()),
             "large.png" => Ok(vec![0; 5 * 1024 * 1024 + 1]),
             "text.png" => Ok(b"in words only".to_vec()),
             "broken.png" => Err(StatusCode::BAD_GATEWAY),
@@ -97,4 +104,31 @@ async fn what_is_no_image_ends_its_turn_with_an_error_and_the_next_turn_runs() {
     stage.call("POST", "work", Some(&work(&stage, &worker, 2, &images, &[]))).await;
     worker.stored("complete").await;
     worker.event_with("I see nothing.").await;
+}
+
+#[tokio::test]
+async fn a_conversation_with_more_images_than_can_be_kept_is_kept_without_them_and_says_so() {
+    let limits = json!({ "snapshot_bytes_max": 200_000 });
+    let (mut stage, worker, images) = (Stage::limited(limits).await, Worker::start(&[]).await, images().await);
+    let turn = |stage: &Stage, attempt: u64, files: &[&str]| {
+        let mut work = work(stage, &worker, attempt, &images, files);
+        work["snapshot"] = json!({ "url": worker.snapshot_url(), "restore": attempt > 1 });
+        worker.watch(attempt);
+        work
+    };
+    stage.call("POST", "work", Some(&turn(&stage, 1, &["heavy.png"]))).await;
+    worker.stored("complete").await;
+    worker.event_with("I see: image/png").await;
+    assert!(worker.snapshot(1).await.len() < 200_000);
+
+    stage.lose_container().await;
+    stage.call("POST", "work", Some(&turn(&stage, 2, &[]))).await;
+    let reports = worker.outcome(2).await;
+    assert_eq!(outcome(&reports)["resume"], "replayed");
+    let told = |report: &Value| report["message"].as_str().unwrap().contains("without the 1 images shown before");
+    assert!(reports.iter().any(|report| report["step"] == "kilo_session" && told(report)), "{reports:#?}");
+    worker.stored("complete").await;
+    assert_eq!(stage.conversation().len(), 2);
+    // From now on there is nothing to leave out.
+    worker.snapshot(2).await;
 }

@@ -1,5 +1,6 @@
 //! What a session needs around it: `sandboxd session`, the scripted model, a bare remote.
 
+use crate::process;
 use crate::worker::INGEST_SECRET;
 use crate::worker::Worker;
 use crate::worker::execution_of;
@@ -11,13 +12,12 @@ use serde_json::json;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
-use std::sync::mpsc;
-use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::sync::SemaphorePermit;
@@ -26,6 +26,7 @@ use tokio::sync::SemaphorePermit;
 static ROOM: Semaphore = Semaphore::const_new(3);
 const TOKEN: &str = "sandbox-token-1234";
 const MODEL_KEY: &str = "model-key-1234";
+const SESSION: &[&str] = &["session"];
 
 /// A folder with everything in it. Dropping it ends every process.
 pub struct Stage {
@@ -35,6 +36,9 @@ pub struct Stage {
     model: Model,
     kilo: Option<PathBuf>,
     sandboxd: Option<Child>,
+    /// What `sandboxd` is started as.
+    role: &'static [&'static str],
+    limits: Value,
     url: String,
     http: reqwest::Client,
     /// Last, so that it is given back when everything has ended.
@@ -45,15 +49,32 @@ impl Stage {
     /// A remote with one commit on `main`, the model, and `sandboxd session`.
     pub async fn new() -> Self {
         let room = ROOM.acquire().await.unwrap();
-        Self::build(Some(kilo()), Some(room))
+        Self::build(Some(kilo()), Some(room), SESSION, json!({}))
+    }
+
+    /// The same as a container has it: `sandboxd init` starts the role, and starts it again.
+    pub async fn supervised() -> Self {
+        let room = ROOM.acquire().await.unwrap();
+        Self::build(Some(kilo()), Some(room), &["init", "--", "session"], json!({}))
+    }
+
+    /// The same as [`Stage::new`] with these `HOLDFAST_LIMITS` for the role.
+    pub async fn limited(limits: Value) -> Self {
+        let room = ROOM.acquire().await.unwrap();
+        Self::build(Some(kilo()), Some(room), SESSION, limits)
     }
 
     /// The same where there is no agent to start.
     pub async fn without_kilo() -> Self {
-        Self::build(None, None)
+        Self::build(None, None, SESSION, json!({}))
     }
 
-    fn build(kilo: Option<PathBuf>, room: Option<SemaphorePermit<'static>>) -> Self {
+    fn build(
+        kilo: Option<PathBuf>,
+        room: Option<SemaphorePermit<'static>>,
+        role: &'static [&'static str],
+        limits: Value,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         make_remote(folder.path());
         let id = uuid::Uuid::new_v4();
@@ -65,6 +86,8 @@ impl Stage {
             kilo,
             _room: room,
             sandboxd: None,
+            role,
+            limits: json!({ "sandbox": limits }),
             url: String::new(),
             http: reqwest::Client::new(),
         };
@@ -75,34 +98,20 @@ impl Stage {
     /// Starts `sandboxd session` on this disk.
     pub fn start_sandboxd(&mut self) {
         let path = path_with(self.kilo.as_deref());
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sandboxd"))
-            .arg("session")
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sandboxd"));
+        command
+            .args(self.role)
             .env_clear()
             .env("PATH", path)
             .env("HOLDFAST_ROOT", self.root())
-            .env("HOLDFAST_LISTEN", "127.0.0.1:0")
             .env("HOLDFAST_SANDBOX_TOKEN", TOKEN)
             .env("HOLDFAST_MODEL_BASE_URL", self.model.url())
             .env("HOLDFAST_MODEL_API_KEY", MODEL_KEY)
             .env("HOLDFAST_MODEL", "scripted")
-            .env("ALLOW_LOOPBACK", "1")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let (tell, address) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in log.lines().map_while(Result::ok) {
-                // Shown with the test's output when it fails.
-                println!("{line}");
-                let entry: Value = serde_json::from_str(&line).unwrap_or_default();
-                if entry["event"] == "listening" {
-                    let _ = tell.send(entry["address"].as_str().unwrap().to_owned());
-                }
-            }
-        });
-        self.sandboxd = Some(child);
-        self.url = format!("http://{}", address.recv_timeout(Duration::from_secs(10)).unwrap());
+            .env("HOLDFAST_LIMITS", self.limits.to_string())
+            .env("ALLOW_LOOPBACK", "1");
+        let (child, url) = process::listen(&mut command);
+        (self.sandboxd, self.url) = (Some(child), url);
     }
 
     /// The container's disk.
@@ -131,6 +140,28 @@ impl Stage {
     pub fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.sandboxd.as_ref().unwrap().id()).unwrap();
         nix::sys::signal::kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Kills the role where [`Stage::supervised`] has it started again.
+    pub fn kill_role(&self) {
+        let init = self.sandboxd.as_ref().unwrap().id();
+        let children = fs::read_to_string(format!("/proc/{init}/task/{init}/children")).unwrap();
+        let role = children.split_whitespace().next().unwrap().parse().unwrap();
+        nix::sys::signal::kill(Pid::from_raw(role), Signal::SIGKILL).unwrap();
+    }
+
+    /// In the next container, the agent's program is killed the first time that it imports a session, as where memory is short.
+    pub fn end_the_next_import(&mut self) {
+        let (folder, kilo) = (self.folder.path(), self.kilo.take().unwrap());
+        let (script, ended) = (folder.join("short-of-memory/kilo"), folder.join("ended"));
+        fs::create_dir(folder.join("short-of-memory")).unwrap();
+        let (mark, real) = (ended.display(), kilo.display());
+        let text = format!(
+            "#!/bin/sh\n[ $1 = import ] && [ ! -e {mark} ] && touch {mark} && kill -9 $$\nexec {real} \"$@\"\n"
+        );
+        fs::write(&script, text).unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        self.kilo = Some(script);
     }
 
     /// The container is lost, with its disk; `sandboxd session` starts on an empty one.
@@ -237,15 +268,7 @@ impl Stage {
 
     /// The processes that carry the session's mark, by their command lines.
     pub fn processes(&self) -> Vec<String> {
-        let mark = format!("HOLDFAST_SESSION={}", self.session);
-        let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-        entries
-            .filter(|path| {
-                let environment = fs::read(path.join("environ")).unwrap_or_default();
-                environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-            })
-            .map(|path| String::from_utf8_lossy(&fs::read(path.join("cmdline")).unwrap_or_default()).replace('\0', " "))
-            .collect()
+        process::processes(&self.session).into_iter().map(|(_, line)| line).collect()
     }
 }
 

@@ -14,9 +14,6 @@ use axum::routing::get;
 use axum::routing::post;
 use futures_util::StreamExt;
 use futures_util::stream;
-use nix::sys::signal::Signal;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use serde_json::Value;
 use serde_json::json;
 use std::convert::Infallible;
@@ -24,7 +21,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Child;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -147,31 +143,6 @@ impl Agent {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-}
-
-/// Ends `sandboxd` and all that it started for a session at once: there is nobody left who would answer its goodbyes.
-pub fn end(sandboxd: &mut Child, session: &str) {
-    let _ = sandboxd.kill();
-    let _ = sandboxd.wait();
-    for (pid, _) in processes(session) {
-        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
-    }
-}
-
-/// The processes that carry a session's mark: their ids and command lines.
-pub fn processes(session: &str) -> Vec<(i32, String)> {
-    let mark = format!("HOLDFAST_SESSION={session}");
-    let entries = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    entries
-        .filter(|path| {
-            let environment = fs::read(path.join("environ")).unwrap_or_default();
-            environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
-        })
-        .filter_map(|path| {
-            let line = String::from_utf8_lossy(&fs::read(path.join("cmdline")).ok()?).replace('\0', " ");
-            Some((path.file_name()?.to_str()?.parse().ok()?, line))
-        })
-        .collect()
 }
 
 fn router(shared: Arc<Shared>) -> Router {

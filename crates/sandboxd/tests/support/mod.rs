@@ -25,7 +25,7 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 
 /// Longer than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `sandboxd` with a clean environment.
 pub fn sandboxd<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {

@@ -1,9 +1,13 @@
 //! What a container or an agent says may be of any length; what is kept of it may not, or the turn could never be committed.
 
 use super::*;
+use crate::limits::ATTEMPTS_KEPT;
 use crate::limits::BRANCH_BYTES_MAX;
+use crate::limits::EXECUTIONS_KEPT;
 use crate::limits::STEP_MESSAGE_BYTES_MAX;
 use crate::limits::TEXT_BYTES_MAX;
+use crate::store;
+use database::Database;
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -121,4 +125,30 @@ fn the_message_of_a_step_is_cut() {
     let told = broadcasts(&outputs, "preparing")[0]["message"].as_str().unwrap().to_owned();
     assert_eq!(told.len(), STEP_MESSAGE_BYTES_MAX);
     assert_eq!(crate::store::work(&world.db).unwrap().unwrap().message, Some(told));
+}
+
+#[test]
+fn of_many_turns_the_newest_executions_and_attempts_are_remembered() {
+    let count = |world: &World, table: &str| -> i64 {
+        world.db.query(&format!("SELECT COUNT(*) FROM {table}"), &[]).unwrap()[0].get(0).unwrap()
+    };
+    let (mut world, first, _) = World::running_with(json!({}));
+    world.complete(&first);
+    world.alarm();
+    for _ in 0..EXECUTIONS_KEPT + 5 {
+        let (execution, _) = world.follow_up();
+        world.complete(&execution);
+        world.pass(1_000);
+    }
+    assert_eq!((count(&world, "execution"), count(&world, "work")), (EXECUTIONS_KEPT, ATTEMPTS_KEPT));
+    assert_eq!(store::execution(&world.db, &first).unwrap(), None);
+    // However many attempts nobody heard of, the container that holds the conversation may still put it away.
+    let heard = store::current_tokens(&world.db).unwrap();
+    for _ in 0..ATTEMPTS_KEPT + 5 {
+        world.pass(1_000);
+        world.send("more");
+        let work = world.asked_work();
+        world.outcome(&format!("work/{}", work.attempt), Outcome::Refused { code: "X".into(), message: "no".into() });
+    }
+    assert!(store::current_tokens(&world.db).unwrap().contains(&heard[0]));
 }

@@ -5,11 +5,9 @@ use crate::message::CallbackPost;
 
 /// A session with a callback target, its first turn running.
 fn running() -> (World, ExecutionId, Work) {
-    let mut world = World::new();
-    world.register(json!({"autoInitiate": true, "callbackTarget": {"url": "https://hook.example/x", "headers": {"x-key": "s3cret"}}}));
-    world.done("directory/add");
-    let preparation = world.asked_work();
-    world.finish_work(&preparation, 1);
+    let mut world = World::prepared(
+        json!({"autoInitiate": true, "callbackTarget": {"url": "https://hook.example/x", "headers": {"x-key": "s3cret"}}}),
+    );
     let start = world.asked_work();
     let execution = start.turn.clone().unwrap().execution_id;
     world.connect(&execution, &start);
@@ -143,15 +141,41 @@ fn a_first_turn_that_fails_to_start_is_told_a_follow_up_is_not() {
     world.fail_work(&work, 1);
     assert!(posts(&world.alarm()).is_empty());
 
-    let mut world = World::new();
-    world.register(json!({"autoInitiate": true, "callbackTarget": {"url": "https://hook.example/x"}}));
-    world.done("directory/add");
-    let preparation = world.asked_work();
-    world.finish_work(&preparation, 1);
+    let mut world = World::prepared(json!({"autoInitiate": true, "callbackTarget": {"url": "https://hook.example/x"}}));
     let start = world.asked_work();
     world.fail_work(&start, 1);
     let body: Value = serde_json::from_str(&posts(&world.alarm())[0].body).unwrap();
     assert_eq!((&body["status"], &body["errorMessage"]), (&json!("failed"), &json!("boom")));
+}
+
+#[test]
+fn a_turn_whose_prompt_the_agent_has_began_even_if_its_container_did_not_come_to_say_so() {
+    let begun = |world: &mut World, start: &Work| {
+        let turn = start.turn.clone().unwrap();
+        world.connect(&turn.execution_id, start);
+        let info = json!({"info": {"id": turn.message_id, "role": "user", "sessionID": KILO_SESSION}});
+        let data = json!({"event": "message.updated", "properties": info});
+        world.frame(&turn.execution_id, json!({"streamEventType": "kilocode", "data": data}));
+        world.frame(
+            &turn.execution_id,
+            json!({"streamEventType": "interrupted", "data": {"reason": "Session stopped"}}),
+        );
+        turn.execution_id
+    };
+    let target = json!({"autoInitiate": true, "callbackTarget": {"url": "https://hook.example/x"}});
+    let mut world = World::prepared(target);
+    let start = world.asked_work();
+    let first = begun(&mut world, &start);
+    assert_eq!(posts(&world.alarm()).len(), 1);
+    world.done(&format!("callback/{first}"));
+    assert!(!world.view()["initiatedAt"].is_null(), "the same prompt is not to be given again");
+
+    world.send("more");
+    let work = world.asked_work();
+    let second = begun(&mut world, &work);
+    assert_eq!(posts(&world.alarm()).len(), 1);
+    world.done(&format!("callback/{second}"));
+    assert!(posts(&world.alarm()).is_empty());
 }
 
 #[test]

@@ -69,11 +69,7 @@ fn an_object_that_wakes_without_its_wrapper_begins_the_grace() {
 
 #[test]
 fn an_accepted_prompt_whose_wrapper_never_connects_fails() {
-    let mut world = World::new();
-    world.register(json!({"autoInitiate": true}));
-    world.done("directory/add");
-    let preparation = world.asked_work();
-    world.finish_work(&preparation, 1);
+    let mut world = World::prepared(json!({"autoInitiate": true}));
     let start = world.asked_work();
     world.pass(2 * MINUTE);
     world.finish_work(&start, 1);
@@ -155,11 +151,7 @@ fn a_session_at_rest_stops_its_agent_server_once_and_then_sleeps_for_90_days() {
 
 #[test]
 fn a_session_that_never_ran_is_not_stopped() {
-    let mut world = World::new();
-    world.register(json!({}));
-    world.done("directory/add");
-    let work = world.asked_work();
-    world.finish_work(&work, 1);
+    let world = World::prepared(json!({}));
     assert_eq!(world.alarm, Some(START + 90 * 24 * 60 * MINUTE));
 }
 
@@ -212,6 +204,27 @@ fn an_event_goes_when_it_is_90_days_old_and_not_90_days_after_the_last_that_went
     world.alarm();
     assert_eq!((world.now, world.stored("complete").len()), (START + 90 * DAYS, 2));
     assert_eq!(world.alarm, Some(then + 90 * DAYS));
+}
+
+#[test]
+fn events_that_grow_old_one_after_the_other_wake_the_session_once_a_day() {
+    const DAYS: i64 = 24 * 60 * MINUTE;
+    let (mut world, first, _) = World::running();
+    world.complete(&first);
+    world.alarm();
+    world.done(&format!("release/{first}"));
+    for pause in [MINUTE, 80 * DAYS] {
+        world.pass(pause);
+        let (next, _) = world.follow_up();
+        world.complete(&next);
+        world.alarm();
+        world.done(&format!("release/{next}"));
+        world.alarm();
+        world.done("stop");
+    }
+    world.alarm();
+    assert_eq!((world.now, world.stored("complete").len()), (START + 90 * DAYS, 2));
+    assert_eq!(world.alarm, Some(START + 91 * DAYS));
 }
 
 #[test]

@@ -131,11 +131,7 @@ fn an_interruption_that_arrives_before_the_answer_to_the_abort_answers_the_calle
 
 /// A session whose first turn is being started by a front end that waits, with the wrapper connected already.
 fn starting() -> (World, ReplyTo, ExecutionId, Work) {
-    let mut world = World::new();
-    world.register(json!({}));
-    world.done("directory/add");
-    let preparation = world.asked_work();
-    world.finish_work(&preparation, 1);
+    let mut world = World::prepared(json!({}));
     let reply = world.call(Call::Initiate);
     let start = world.asked_work();
     let execution = start.turn.clone().unwrap().execution_id;

@@ -145,11 +145,7 @@ fn the_answer_to_the_asking_counts_as_a_report() {
 
 #[test]
 fn a_failed_start_leaves_the_session_prepared_and_free_to_be_initiated() {
-    let mut world = World::new();
-    world.register(json!({"autoInitiate": true}));
-    world.done("directory/add");
-    let work = world.asked_work();
-    world.finish_work(&work, 1);
+    let mut world = World::prepared(json!({"autoInitiate": true}));
     let start = world.asked_work();
     let failed = world.fail_work(&start, 1);
     assert_eq!(broadcasts(&failed, "preparing")[0]["message"], "Auto-initiate failed: boom");

@@ -92,3 +92,30 @@ fn the_permission_of_an_aborted_turn_does_not_suspend_the_deadline_of_the_next()
         assert!(!waits(&same), "{version}: in the same execution too");
     }
 }
+
+fn question(event: &str, properties: Value) -> Value {
+    json!({"streamEventType": "kilocode", "data": {"event": event, "type": event, "properties": properties}})
+}
+
+#[test]
+fn the_clock_of_an_agent_that_was_answered_begins_with_the_answer() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, question("question.asked", json!({"id": "que_1"})));
+    // Too soon for activity to be written again.
+    world.pass(20_000);
+    world.frame(&execution, question("question.replied", json!({"requestID": "que_1"})));
+    assert_eq!(world.alarm, Some(world.now + 5 * MINUTE));
+}
+
+#[test]
+fn only_so_many_questions_are_remembered() {
+    let (mut world, execution, _) = World::running();
+    for n in 0..25 {
+        world.frame(&execution, question("question.asked", json!({"id": format!("que_{n}")})));
+    }
+    for n in 0..20 {
+        assert!(waits(&world), "{n}");
+        world.frame(&execution, question("question.replied", json!({"requestID": format!("que_{n}")})));
+    }
+    assert!(!waits(&world));
+}

@@ -57,3 +57,50 @@ fn a_message_again_begins_no_second_turn_and_gets_the_answer_of_the_first() {
     let nameless = world.send("more");
     assert_eq!(error(world.reply(nameless)).as_deref(), Some("EXECUTION_IN_PROGRESS"));
 }
+
+/// Found by the simulation: the answer to a message was lost, its turn ran and ended, and the caller sent it again. The agent does not take a message
+/// twice, so that execution never began; but the message that the earlier one had left in the log was taken for its beginning, and its caller was
+/// called back besides being told.
+#[test]
+fn a_message_again_after_its_turn_never_begins_and_is_told_to_its_caller_alone() {
+    let target = json!({"callbackTarget": {"url": "https://hook.example/x"}});
+    let (mut world, execution, _) = World::running_with(target);
+    world.complete(&execution);
+    let message = "msg_0123456789abABCDEFGHIJKLMN";
+    send_as(&mut world, message);
+    let work = world.asked_work();
+    let first = work.turn.clone().unwrap().execution_id;
+    world.connect(&first, &work);
+    let data = json!({"event": "message.updated", "properties": {"info": {"id": message, "role": "user"}}});
+    world.frame(&first, json!({"streamEventType": "kilocode", "seq": 1, "data": data}));
+    world.finish_work(&work, 1);
+    world.complete(&first);
+    let again = send_as(&mut world, message);
+    let second = world.asked_work();
+    world.fail_work(&second, 1);
+    assert_eq!(error(world.reply(again)).as_deref(), Some("WORKSPACE_SETUP_FAILED"));
+    let owed = world.view()["callbacks"].to_string();
+    assert!(owed.contains(first.as_str()), "{owed}");
+    assert!(!owed.contains(second.turn.unwrap().execution_id.as_str()), "{owed}");
+}
+
+/// Found by the simulation: the directory did not answer, the registration was undone, and the removal of an entry that might be there was owed. The same
+/// registration came once more, was listed at once, and then lost its entry to that removal: a session that nobody could find.
+#[test]
+fn a_registration_again_after_it_was_undone_waits_until_its_entry_is_removed() {
+    let mut world = World::new();
+    let first = world.register(json!({}));
+    for _ in 0..Limits::default().directory_attempts {
+        world.outcome("directory/add", Outcome::Failed { code: "X".into(), message: "away".into() });
+        world.alarm();
+    }
+    assert!(world.reply(first).expect("an answer").is_err());
+    let second = world.register(json!({}));
+    assert!(world.reply(second).expect("an answer").is_err());
+    world.done("directory/remove");
+    let third = world.register(json!({}));
+    world.done("directory/add");
+    let preparation = world.asked_work();
+    world.finish_work(&preparation, 1);
+    assert!(matches!(world.reply(third), Some(Ok(Answer::Prepared(_)))));
+}

@@ -128,3 +128,25 @@ fn logs_are_kept_of_executions_that_the_session_had_until_it_is_deleted() {
         assert_eq!(World::new().keep_logs(&execution, token), no(Code::NotFound, "Session not found"));
     }
 }
+
+/// Found by the simulation: a wrapper was killed while its session was still being prepared, and the next process, which cannot know whether anything had
+/// been said, put the empty conversation away when its container ended. The preparation failed, and the end of a session without a turn
+/// removes no conversation: it was kept for ever.
+#[test]
+fn a_session_without_a_turn_keeps_no_conversation_that_nobody_would_delete() {
+    let mut world = World::new();
+    world.register(json!({}));
+    world.done("directory/add");
+    let preparation = world.asked_work();
+    world.report(&preparation, 1, Step::KiloServer, None);
+    assert_eq!(world.snapshot_access(&token(&preparation)), Err(Code::NotFound));
+    assert_eq!(world.snapshot_access("another"), Err(Code::Unauthorized));
+    world.finish_work(&preparation, 2);
+    assert_eq!(world.snapshot_access(&token(&preparation)), Err(Code::NotFound));
+    world.call(Call::Initiate);
+    let start = world.asked_work();
+    assert_eq!(world.snapshot_access(&token(&start)), Ok(()));
+    world.call(Call::Delete);
+    world.alarm();
+    assert_eq!(world.removals(), 1);
+}

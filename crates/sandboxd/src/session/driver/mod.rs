@@ -4,11 +4,11 @@
 //! next input: every call is a task of its own that comes back with an input, so neither a stalled socket nor a slow agent
 //! server stops the reading of events. Outputs of all machines go through one queue, in order.
 
+mod hear;
 mod perform;
 mod run;
 
 use crate::clock::now_ms;
-use crate::log;
 use crate::session::error::WorkError;
 use crate::session::events;
 use crate::session::events::Events;
@@ -26,6 +26,7 @@ use crate::session::verdict::Judge;
 use protocol::id::BranchName;
 use protocol::id::ExecutionId;
 use protocol::id::SessionId;
+use protocol::sandbox::Permissions;
 use protocol::sandbox::TurnPlan;
 use run::Run;
 use sandbox_core::agent::AgentEvent;
@@ -39,7 +40,6 @@ use sandbox_core::job::Job;
 use sandbox_core::job::JobId;
 use sandbox_core::limits::Limits;
 use sandbox_core::turn;
-use serde_json::json;
 use std::collections::VecDeque;
 use std::future;
 use std::future::Future;
@@ -47,6 +47,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 
 /// What the loop is asked to do.
@@ -74,6 +75,8 @@ pub struct Start {
     pub client: Client,
     /// Tells when the agent server has ended.
     pub gone: Gone,
+    /// Who answers the agent's requests for permission.
+    pub permissions: Permissions,
     /// Commits and pushes.
     pub git: Git,
     /// The branch that the caller asked for by name.
@@ -289,76 +292,6 @@ impl Driver {
         }
     }
 
-    fn caught_up(&mut self, job: JobId, subscription: u64, answers: Option<&Answers>) {
-        // A newer subscription has a gap of its own, and asks itself.
-        let current = self.run.as_mut().filter(|run| run.id == job && run.subscriptions == subscription);
-        let Some(run) = current else { return };
-        let gap = run.gap.take();
-        let (session, prompt) = (run.client.session().clone(), run.plan.message_id.clone());
-        let found = answers.and_then(|answers| gap?.close(&session, &prompt, answers));
-        if let Some(found) = &found {
-            let (events, requests) = (found.events.len(), found.requests.len());
-            let fields = json!({ "sessionId": self.session, "events": events, "requests": requests });
-            log::info("session", "caught_up", fields);
-            for event in found.events.iter().filter_map(|payload| AgentEvent::parse(payload).ok()) {
-                self.link(ingest::Input::Agent(&event));
-            }
-            found.requests.iter().for_each(|payload| self.agent_event(payload));
-        }
-        self.turn(turn::Input::CaughtUp(found.as_ref().map(|found| &found.turn)));
-    }
-
-    fn events(&mut self, note: Option<events::Note>) {
-        let Some(mut events) = self.run.as_mut().and_then(|run| run.events.take()) else { return };
-        match note {
-            Some(events::Note::Chunk(chunk)) => {
-                self.job(job::Input::AgentHeard);
-                events.decoder.push(&chunk, |payload| {
-                    self.events_open();
-                    self.agent_event(payload);
-                });
-                if let Some(run) = &mut self.run {
-                    run.events = Some(events);
-                }
-            }
-            Some(events::Note::Ended { reason }) => {
-                log::warn("session", "agent_events_ended", json!({ "sessionId": self.session, "reason": reason }));
-                if let Some(run) = &mut self.run {
-                    let again_at = now_ms().saturating_add(limits::RESUBSCRIBE_PAUSE_MS);
-                    run.resubscribe_at = run.gone.is_some().then_some(again_at);
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// The subscription brings events: it is open.
-    fn events_open(&mut self) {
-        let Some(run) = self.run.as_mut().filter(|run| !run.open) else { return };
-        run.open = true;
-        let id = run.id;
-        if std::mem::replace(&mut run.heard_before, true) {
-            self.turn(turn::Input::StreamResumed);
-        }
-        self.job(job::Input::EventsOpen(id));
-    }
-
-    fn agent_event(&mut self, payload: &str) {
-        match AgentEvent::parse(payload) {
-            Ok(event) => {
-                if let Some(gap) = self.run.as_mut().and_then(|run| run.gap.as_mut()) {
-                    gap.hear(&self.limits, &event);
-                }
-                self.link(ingest::Input::Agent(&event));
-                self.turn(turn::Input::Agent(&event));
-            }
-            Err(error) => {
-                let fields = json!({ "sessionId": self.session, "error": error.to_string() });
-                log::warn("session", "agent_event_unreadable", fields);
-            }
-        }
-    }
-
     fn job(&mut self, input: job::Input) {
         self.todo.extend(self.job.receive(now_ms(), input).into_iter().map(Todo::Job));
     }
@@ -373,6 +306,21 @@ impl Driver {
         if let Some(link) = self.run.as_mut().and_then(|run| run.link.as_mut()) {
             self.todo.extend(link.receive(input).into_iter().map(Todo::News));
         }
+    }
+
+    fn run_of(&mut self, id: JobId) -> Option<&mut Run> {
+        self.run.as_mut().filter(|run| run.id == id)
+    }
+
+    /// Starts a call for job `id`, if that is the running one.
+    fn call<F: Future<Output = Done> + Send + 'static>(
+        &mut self,
+        id: JobId,
+        make: impl FnOnce(Client, &Run) -> F,
+    ) -> Option<AbortHandle> {
+        let run = self.run.as_ref().filter(|run| run.id == id)?;
+        let call = make(run.client.clone(), run);
+        Some(self.tasks.spawn(call))
     }
 
     fn is_running(&self, job: JobId) -> bool {

@@ -10,7 +10,6 @@ use crate::log;
 use crate::session::autocommit::AutoCommit;
 use crate::session::error::WorkError;
 use crate::session::kilo::client::CallError;
-use crate::session::kilo::client::Client;
 use crate::session::link::Address;
 use crate::session::link::Link;
 use crate::session::link::News;
@@ -18,15 +17,12 @@ use crate::session::prompted;
 use crate::session::workspace;
 use protocol::ingest::Command as ObjectCommand;
 use sandbox_core::event::Event;
-use sandbox_core::gap::Gap;
 use sandbox_core::ingest;
 use sandbox_core::job;
 use sandbox_core::job::JobEnd;
 use sandbox_core::job::JobId;
 use sandbox_core::turn;
 use serde_json::json;
-use std::future::Future;
-use tokio::task::AbortHandle;
 
 impl Driver {
     /// Does all that the machines asked for, in their order.
@@ -45,7 +41,11 @@ impl Driver {
             job::Output::AbortAgent(id) => {
                 self.turn(turn::Input::Stopping);
                 self.call(id, move |client, _| async move {
-                    if let Err(error) = client.abort().await {
+                    let aborted = async {
+                        client.abort().await?;
+                        client.withdraw_requests().await
+                    };
+                    if let Err(error) = aborted.await {
                         log::warn("session", "abort_failed", json!({ "error": error.to_string() }));
                     }
                     Done::Aborted(id)
@@ -150,20 +150,6 @@ impl Driver {
         }
     }
 
-    fn ask_what_was_missed(&mut self, id: JobId) {
-        let limits = self.limits.clone();
-        let Some(run) = self.run_of(id) else { return };
-        run.gap = Some(Gap::default());
-        let (subscription, since_ms) = (run.subscriptions, run.prompted_at);
-        self.call(id, move |client, _| async move {
-            let answers = client.now(&limits, since_ms).await;
-            if let Err(error) = &answers {
-                log::warn("session", "catch_up_failed", json!({ "error": error.to_string() }));
-            }
-            Done::CaughtUp { job: id, subscription, answers: answers.ok() }
-        });
-    }
-
     fn begin(&mut self, id: JobId) {
         let Some(start) = self.starting.take() else { return };
         let fields = json!({ "sessionId": self.session, "executionId": start.plan.execution_id });
@@ -266,21 +252,6 @@ impl Driver {
         let runs = self.run.as_ref().is_some_and(|run| run.plan.execution_id == start.plan.execution_id);
         let had = start.plan.message_id.clone();
         self.answer_start(if runs { Ok(()) } else { Err(WorkError::PromptedBefore(had)) });
-    }
-
-    fn run_of(&mut self, id: JobId) -> Option<&mut Run> {
-        self.run.as_mut().filter(|run| run.id == id)
-    }
-
-    /// Starts a call for job `id`, if that is the running one.
-    fn call<F: Future<Output = Done> + Send + 'static>(
-        &mut self,
-        id: JobId,
-        make: impl FnOnce(Client, &Run) -> F,
-    ) -> Option<AbortHandle> {
-        let run = self.run.as_ref().filter(|run| run.id == id)?;
-        let call = make(run.client.clone(), run);
-        Some(self.tasks.spawn(call))
     }
 }
 

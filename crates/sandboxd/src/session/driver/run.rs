@@ -56,7 +56,7 @@ impl Run {
     pub(super) fn new(id: JobId, start: Start, limits: &Limits) -> Self {
         Self {
             id,
-            turn: Turn::new(limits, start.client.session().clone()),
+            turn: Turn::new(limits, start.client.session().clone(), start.permissions),
             plan: start.plan,
             images: start.images,
             client: start.client,

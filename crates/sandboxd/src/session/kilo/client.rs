@@ -3,6 +3,7 @@
 use super::environment::PROVIDER;
 use crate::session::images::Image;
 use crate::session::limits;
+use protocol::id::AskId;
 use protocol::id::KiloSessionId;
 use protocol::id::MessageId;
 use protocol::sandbox::TurnPlan;
@@ -18,6 +19,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use std::fmt::Display;
 use std::iter;
 use std::time::Duration;
 
@@ -38,6 +40,12 @@ pub enum CallError {
     /// It did not answer.
     #[error("the agent server did not answer: {0}")]
     Transport(#[from] reqwest::Error),
+}
+
+/// A request for permission, or a question.
+#[derive(Deserialize)]
+struct Waiting {
+    id: AskId,
 }
 
 /// A sub-agent's session.
@@ -192,6 +200,24 @@ impl Client {
         Ok(expect_success(call.send().await?).await?.json().await?)
     }
 
+    /// Refuses everything that waits for an answer. After an abort the server keeps what the stopped turn asked, and lists it for ever (spec/kilo.md 6).
+    pub async fn withdraw_requests(&self) -> Result<(), CallError> {
+        let permissions: Vec<Waiting> = self.ask("permission").await?;
+        for Waiting { id } in permissions.into_iter().take(limits::AGENT_REQUESTS_MAX) {
+            self.post(
+                &format!("permission/{id}/reply"),
+                Some(&json!({ "reply": "reject" })),
+                limits::AGENT_STATUS_TIMEOUT,
+            )
+            .await?;
+        }
+        let questions: Vec<Waiting> = self.ask("question").await?;
+        for Waiting { id } in questions.into_iter().take(limits::AGENT_REQUESTS_MAX) {
+            self.reject_question(&id).await?;
+        }
+        Ok(())
+    }
+
     /// Allows what the agent asks for, from now on.
     pub async fn allow(&self, permission: &str) -> Result<(), CallError> {
         self.post(
@@ -221,7 +247,7 @@ impl Client {
     }
 
     /// Answers a question with a refusal.
-    pub async fn reject_question(&self, question: &str) -> Result<(), CallError> {
+    pub async fn reject_question(&self, question: impl Display) -> Result<(), CallError> {
         self.post(&format!("question/{question}/reject"), None::<&Value>, limits::AGENT_CALL_TIMEOUT).await
     }
 

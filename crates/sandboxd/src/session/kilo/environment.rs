@@ -7,6 +7,7 @@ use crate::session::config::Config;
 use crate::session::config::Model;
 use crate::session::paths::SessionPaths;
 use crate::session::reap;
+use protocol::sandbox::Permissions;
 use protocol::sandbox::WorkspacePlan;
 use serde_json::Value;
 use serde_json::json;
@@ -18,7 +19,7 @@ pub const PROVIDER: &str = "holdfast";
 pub type Environment = Vec<(String, String)>;
 
 /// Without these the server calls home, updates itself, or asks (spec/kilo.md 3).
-const SWITCHES: [(&str, &str); 9] = [
+pub const SWITCHES: [(&str, &str); 9] = [
     ("KILO_DISABLE_AUTOUPDATE", "1"),
     ("KILO_DISABLE_CODEBASE_INDEXING", "vscode-no-workspace"),
     ("KILO_DISABLE_DEFAULT_PLUGINS", "1"),
@@ -56,16 +57,32 @@ pub fn for_agent(config: &Config, model: &Model, paths: &SessionPaths, plan: &Wo
     environment
 }
 
-/// Everything is allowed, because nobody is there to ask; no snapshots, because a slow one asks a question that blocks
-/// (spec/kilo.md 6).
+/// Everything is allowed, unless a person wants to be asked: then the agent's own rules hold (spec/kilo.md 6). No snapshots, because a slow one asks
+/// a question that blocks.
 fn configuration(model: &Model, plan: &WorkspacePlan) -> Value {
+    let mut configuration = of_model(model);
+    if let Some(sections) = configuration.as_object_mut() {
+        if plan.permissions == Permissions::Allow {
+            sections.insert("permission".to_owned(), json!({ "*": "allow" }));
+        }
+        if let Some(servers) = &plan.mcp_servers {
+            sections.insert("mcp".to_owned(), servers.clone());
+        }
+        if let Some(prompt) = &plan.append_system_prompt {
+            sections.insert("agent".to_owned(), json!({ "custom": { "prompt": prompt } }));
+        }
+    }
+    configuration
+}
+
+/// What every agent server is configured with.
+pub fn of_model(model: &Model) -> Value {
     let full_name = format!("{PROVIDER}/{}", model.name);
     let input: &[&str] = if model.sees_images { &["text", "image"] } else { &["text"] };
-    let mut configuration = json!({
+    json!({
         "autoupdate": false,
         "share": "disabled",
         "snapshot": false,
-        "permission": { "*": "allow" },
         "enabled_providers": [PROVIDER],
         "model": full_name,
         "small_model": full_name,
@@ -81,16 +98,7 @@ fn configuration(model: &Model, plan: &WorkspacePlan) -> Value {
                 "limit": { "context": 200_000, "output": 8_192 },
             } },
         } },
-    });
-    if let Some(sections) = configuration.as_object_mut() {
-        if let Some(servers) = &plan.mcp_servers {
-            sections.insert("mcp".to_owned(), servers.clone());
-        }
-        if let Some(prompt) = &plan.append_system_prompt {
-            sections.insert("agent".to_owned(), json!({ "custom": { "prompt": prompt } }));
-        }
-    }
-    configuration
+    })
 }
 
 #[cfg(test)]
@@ -129,6 +137,12 @@ mod tests {
         assert_eq!(configuration["provider"]["holdfast"]["models"]["m"]["tool_call"], true);
         assert_eq!(configuration["agent"]["custom"]["prompt"], "p");
         assert_eq!(configuration["mcp"], json!({ "a": {} }));
+    }
+
+    #[test]
+    fn where_a_person_is_asked_the_agents_own_rules_hold() {
+        let configuration = configuration(&model(), &plan(json!({ "permissions": "ask" })));
+        assert_eq!(configuration.get("permission"), None);
     }
 
     #[test]

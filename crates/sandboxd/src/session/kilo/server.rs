@@ -1,6 +1,6 @@
 //! One running `kilo serve`: started, watched, stopped.
 //!
-//! A task owns the process. It drains its outputs, and ends it when the [`Server`] is dropped, so that no way out of a function
+//! A task owns the process. It drains its outputs, and ends it when its [`Running`] is dropped, so that no way out of a function
 //! leaves an agent server behind. However it ended, its tools end with it, and only then everybody is told: nothing of it
 //! writes any more while its work is committed.
 
@@ -22,6 +22,9 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::process::Child;
@@ -52,13 +55,12 @@ pub struct Recipe<'a> {
     pub redactor: &'a Redactor,
 }
 
-/// An agent server.
+/// An agent server that runs for one agent session.
 pub struct Server {
     /// Calls it.
     pub client: Client,
     environment: Environment,
-    gone: Gone,
-    stop: oneshot::Sender<()>,
+    running: Running,
 }
 
 impl Server {
@@ -68,32 +70,76 @@ impl Server {
         http: &reqwest::Client,
         place: OwnedSemaphorePermit,
     ) -> Result<Self, WorkError> {
+        let Recipe { kilo, environment, workspace, redactor, .. } = *recipe;
+        let running = Running::start(kilo, environment, workspace, place).await;
+        let running = running.map_err(|error| WorkError::AgentServer(redactor.clean(&error)))?;
+        let client = Client::new(http.clone(), running.port, recipe.session.clone(), recipe.model.to_owned());
+        Ok(Self { client, environment: environment.clone(), running })
+    }
+
+    /// Whether it runs, with this configuration, for this agent session.
+    pub fn serves(&self, environment: &Environment, session: &KiloSessionId) -> bool {
+        self.running.gone.borrow().is_none() && self.environment == *environment && self.client.session() == session
+    }
+
+    /// Tells when it has ended.
+    pub fn gone(&self) -> Gone {
+        self.running.gone.clone()
+    }
+
+    /// Ends it. What it was doing is aborted first: SIGTERM in a turn leaves locks behind that the next start runs into
+    /// (spec/kilo.md 6).
+    pub async fn stop(self) {
+        if self.running.gone.borrow().is_none()
+            && let Err(error) = self.client.abort().await
+        {
+            log::warn("session", "abort_before_stop_failed", json!({ "error": error.to_string() }));
+        }
+        self.running.stop().await;
+    }
+}
+
+/// A running agent server, whatever sessions it has. Dropping it ends it.
+pub struct Running {
+    /// Where it listens on loopback.
+    pub port: u16,
+    gone: Gone,
+    stop: oneshot::Sender<()>,
+    /// Whether something that it started could not be ended.
+    tools_left: Arc<AtomicBool>,
+}
+
+impl Running {
+    /// Starts one and waits until it listens. The error may quote what the program said.
+    pub async fn start(
+        kilo: &Path,
+        environment: &Environment,
+        workspace: &Path,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Self, String> {
         let mut tries = limits::AGENT_START_TRIES;
         let (port, process) = loop {
-            let port = free_port().map_err(|error| WorkError::AgentServer(error.to_string()))?;
-            match launch(recipe, port).await {
+            let port = free_port().map_err(|error| error.to_string())?;
+            match launch(kilo, environment, workspace, port).await {
                 Ok(process) => break (port, process),
                 // Somebody took the port in between.
                 Err(NotListening::Exited { tail, .. }) if tries > 1 && tail.contains("port") => {
                     tries = tries.saturating_sub(1);
                 }
-                Err(error) => return Err(WorkError::AgentServer(recipe.redactor.clean(&error.to_string()))),
+                Err(error) => return Err(error.to_string()),
             }
         };
-        let client = Client::new(http.clone(), port, recipe.session.clone(), recipe.model.to_owned());
         let (tell_gone, gone) = watch::channel(None);
         let (stop, stopped) = oneshot::channel();
+        let tools_left = Arc::new(AtomicBool::new(false));
+        let left = tools_left.clone();
         tokio::spawn(async move {
-            watch_over(process, stopped, tell_gone).await;
-            // Only now may another one take this place in the container.
+            let reason = watch_over(process, stopped, &left).await;
+            // Only now may another one take this place in the container; and whoever waits for the end of this one may want to.
             drop(place);
+            tell_gone.send_replace(Some(reason));
         });
-        Ok(Self { client, environment: recipe.environment.clone(), gone, stop })
-    }
-
-    /// Whether it runs, with this configuration, for this agent session.
-    pub fn serves(&self, environment: &Environment, session: &KiloSessionId) -> bool {
-        self.gone.borrow().is_none() && self.environment == *environment && self.client.session() == session
+        Ok(Self { port, gone, stop, tools_left })
     }
 
     /// Tells when it has ended.
@@ -101,18 +147,13 @@ impl Server {
         self.gone.clone()
     }
 
-    /// Ends it. What it was doing is aborted first: SIGTERM in a turn leaves locks behind that the next start runs into
-    /// (spec/kilo.md 6).
-    pub async fn stop(self) {
+    /// Ends it, and every process that it started. Abort its turns before. False: something is left.
+    pub async fn stop(self) -> bool {
         let mut gone = self.gone;
-        if gone.borrow().is_none() {
-            if let Err(error) = self.client.abort().await {
-                log::warn("session", "abort_before_stop_failed", json!({ "error": error.to_string() }));
-            }
-            let _ = self.stop.send(());
-            // The task bounds this: SIGKILL follows SIGTERM.
-            let _ = gone.wait_for(Option::is_some).await;
-        }
+        let _ = self.stop.send(());
+        // The task bounds this: SIGKILL follows SIGTERM.
+        let _ = gone.wait_for(Option::is_some).await;
+        !self.tools_left.load(Ordering::Relaxed)
     }
 }
 
@@ -138,12 +179,12 @@ fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-async fn launch(recipe: &Recipe<'_>, port: u16) -> Result<Process, NotListening> {
-    let mut command = Command::new(recipe.kilo);
+async fn launch(kilo: &Path, environment: &Environment, workspace: &Path, port: u16) -> Result<Process, NotListening> {
+    let mut command = Command::new(kilo);
     command.args(["serve", "--hostname", "127.0.0.1", "--port", &port.to_string()]);
-    command.env_clear().envs(recipe.environment.iter().map(|(name, value)| (name, value)));
+    command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
     let mark = uuid::Uuid::new_v4().to_string();
-    command.env(reap::AGENT_MARK, &mark).current_dir(recipe.workspace).process_group(0);
+    command.env(reap::AGENT_MARK, &mark).current_dir(workspace).process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
     let group = Group::of(&child);
@@ -193,7 +234,8 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>, heard: watch::Sender<Stri
     }
 }
 
-async fn watch_over(mut process: Process, stop: oneshot::Receiver<()>, tell_gone: watch::Sender<Option<String>>) {
+/// Waits until it has ended, or is asked to, and ends its tools. Returns how it ended.
+async fn watch_over(mut process: Process, stop: oneshot::Receiver<()>, tools_left: &AtomicBool) -> String {
     let status = tokio::select! {
         status = process.child.wait() => status,
         asked = stop => {
@@ -208,10 +250,11 @@ async fn watch_over(mut process: Process, stop: oneshot::Receiver<()>, tell_gone
     };
     process.group.leader = process.group.leader.filter(|_| status.is_err());
     if !reap::kill_agent(&process.mark).await {
+        tools_left.store(true, Ordering::Relaxed);
         log::error("session", "tools_left", json!({ "agent": process.mark }));
     }
     let reason = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-    tell_gone.send_replace(Some(format!("the agent server ended with {reason}")));
+    format!("the agent server ended with {reason}")
 }
 
 /// Kills what is left of it.

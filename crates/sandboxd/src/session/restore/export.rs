@@ -45,11 +45,18 @@ pub struct Diff {
     pub after: Option<String>,
 }
 
-/// Makes sure that `file` is a whole export of `session`.
-pub fn check(file: &Path, session: &KiloSessionId) -> Result<(), ExportError> {
+/// Makes sure that `file` is a whole export of `session`. Returns how many files were left out of it, see [`super::slim`].
+pub fn check(file: &Path, session: &KiloSessionId) -> Result<u64, ExportError> {
     #[derive(Deserialize)]
     struct Export {
         info: Option<Info>,
+        #[serde(default)]
+        holdfast: Own,
+    }
+    #[derive(Default, Deserialize)]
+    struct Own {
+        #[serde(default, rename = "filesLeftOut")]
+        files_left_out: u64,
     }
     #[derive(Deserialize)]
     struct Info {
@@ -57,7 +64,7 @@ pub fn check(file: &Path, session: &KiloSessionId) -> Result<(), ExportError> {
     }
     let export: Export = read(file)?;
     match export.info.and_then(|info| info.id) {
-        Some(Value::String(id)) if id == session.as_str() => Ok(()),
+        Some(Value::String(id)) if id == session.as_str() => Ok(export.holdfast.files_left_out),
         Some(Value::String(id)) => Err(ExportError::Other(id)),
         _ => Err(ExportError::NoId),
     }
@@ -124,7 +131,9 @@ mod tests {
     fn only_a_whole_export_of_the_session_is_taken() {
         let session = KiloSessionId::parse("ses_0123456789abABCDEFGHIJKLMN").unwrap();
         let checked = |text: &str| check(file(text).path(), &session).map_err(|error| error.to_string());
-        assert_eq!(checked(r#"{"info":{"id":"ses_0123456789abABCDEFGHIJKLMN"},"messages":[]}"#), Ok(()));
+        assert_eq!(checked(r#"{"info":{"id":"ses_0123456789abABCDEFGHIJKLMN"},"messages":[]}"#), Ok(0));
+        let slim = r#"{"info":{"id":"ses_0123456789abABCDEFGHIJKLMN"},"messages":[],"holdfast":{"filesLeftOut":3}}"#;
+        assert_eq!(checked(slim), Ok(3));
         for (text, words) in [
             (r#"{"info":{"id":"ses_0123456789abABCDEFGHIJKLMN"},"messages":["#, "not valid JSON"),
             (r#"{"info":{"id":"ses_another"},"messages":[]}"#, "of session ses_another"),

@@ -6,6 +6,7 @@
 
 pub mod diffs;
 pub mod export;
+pub mod slim;
 
 use crate::session::config::find_program;
 use crate::session::kilo::import::ImportError;

@@ -8,6 +8,9 @@
 //! * While the session works, a text that is not finished is left out: its end is still to come on the stream, and until then
 //!   the server's own copy lacks what only deltas have said.
 
+#[cfg(test)]
+mod tests;
+
 use crate::agent::AgentEvent;
 use crate::cut::Cut;
 use crate::cut::Cutter;
@@ -107,9 +110,9 @@ impl Gap {
         }
     }
 
-    /// What the gap held, given answers that were asked for once the new subscription was open, and the prompt of the turn.
-    /// `None`: too much was said meanwhile, ask again.
-    pub fn close(self, session: &KiloSessionId, prompt: &MessageId, answers: &Answers) -> Option<Found> {
+    /// What the gap held, given answers that were asked for once the new subscription was open, and the prompt of the turn, which was sent at
+    /// `since_ms`. `None`: too much was said meanwhile, ask again.
+    pub fn close(self, session: &KiloSessionId, prompt: &MessageId, since_ms: i64, answers: &Answers) -> Option<Found> {
         if self.overflowed {
             return None;
         }
@@ -119,8 +122,9 @@ impl Gap {
         for (of, text) in &answers.messages {
             let all: Vec<Message> = serde_json::from_str(text).unwrap_or_default();
             let ours = of == session;
-            // The turn's own messages follow its prompt. A prompt that is not on the page came long before all that is.
-            let from = all.iter().position(|message| ours && message.id() == prompt.as_str()).unwrap_or(0);
+            // The turn begins with its prompt. One that is not on the page is too far back, or has not been taken up: then there is nothing since.
+            let from = all.iter().position(|message| !ours || message.is_of_turn(prompt, since_ms));
+            let from = from.unwrap_or(all.len());
             for message in all.iter().skip(from) {
                 self.restore(of, message, &mut found);
                 if ours {
@@ -199,8 +203,10 @@ struct Message<'a> {
 }
 
 impl Message<'_> {
-    fn id(&self) -> Cow<'_, str> {
-        serde_json::from_str::<Info>(self.info.get()).ok().and_then(|info| info.id).unwrap_or_default()
+    fn is_of_turn(&self, prompt: &MessageId, since_ms: i64) -> bool {
+        let Ok(info) = serde_json::from_str::<Info>(self.info.get()) else { return false };
+        info.id.as_deref() == Some(prompt.as_str())
+            || info.time.and_then(|time| time.created).is_some_and(|created| created >= since_ms)
     }
 }
 
@@ -212,6 +218,15 @@ struct Info<'a> {
     role: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     error: Option<AgentError<'a>>,
+    #[serde(default)]
+    time: Option<Created>,
+}
+
+#[derive(Deserialize)]
+struct Created {
+    /// Milliseconds since 1970, by this machine's clock.
+    #[serde(default)]
+    created: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -228,161 +243,4 @@ struct Span {
     start: Option<i64>,
     #[serde(default)]
     end: Option<i64>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::Value;
-    use serde_json::json;
-
-    fn session() -> KiloSessionId {
-        KiloSessionId::parse("ses_e03b2959effeetYLbSKCsEOEU2").unwrap()
-    }
-
-    fn child() -> KiloSessionId {
-        KiloSessionId::parse("ses_e03b2959effeetYLbSKCsEOEU3").unwrap()
-    }
-
-    fn prompt() -> MessageId {
-        MessageId::parse("msg_0123456789ab0123456789ABCD").unwrap()
-    }
-
-    fn text(id: &str, message: &str, end: Option<i64>) -> Value {
-        let mut time = json!({ "start": 1 });
-        if let Some(end) = end {
-            time["end"] = json!(end);
-        }
-        json!({ "id": id, "messageID": message, "type": "text", "text": id, "time": time })
-    }
-
-    fn messages() -> Value {
-        json!([
-            { "info": { "id": "msg_old", "role": "assistant" }, "parts": [text("prt_old", "msg_old", Some(2))] },
-            { "info": { "id": prompt(), "role": "user" }, "parts": [] },
-            { "info": { "id": "msg_new", "role": "assistant" }, "parts": [
-                text("prt_done", "msg_new", Some(2)),
-                text("prt_open", "msg_new", None),
-                { "id": "prt_tool", "messageID": "msg_new", "type": "tool", "state": { "status": "running" } },
-            ] },
-        ])
-    }
-
-    fn answers(messages: &Value, busy: bool) -> Answers {
-        Answers {
-            messages: vec![(session(), messages.to_string())],
-            status: busy.then(|| r#"{"type":"busy"}"#.to_owned()),
-            permissions: "[]".to_owned(),
-            questions: "[]".to_owned(),
-        }
-    }
-
-    /// The events in short: the entity's id, or the type.
-    fn brief(events: &[String]) -> Vec<String> {
-        let one = |payload: &String| {
-            let event: Value = serde_json::from_str(payload).unwrap();
-            let properties = &event["properties"];
-            let id = properties["info"]["id"].as_str().or(properties["part"]["id"].as_str());
-            id.or(event["type"].as_str()).unwrap().to_owned()
-        };
-        events.iter().map(one).collect()
-    }
-
-    fn close(gap: Gap, answers: &Answers) -> Found {
-        gap.close(&session(), &prompt(), answers).unwrap()
-    }
-
-    #[test]
-    fn the_turns_own_messages_and_parts_come_back_and_the_status_last() {
-        let found = close(Gap::default(), &answers(&messages(), false));
-        let id = prompt().to_string();
-        assert_eq!(brief(&found.events), [&id, "msg_new", "prt_done", "prt_open", "prt_tool", "session.status"]);
-        assert_eq!(found.turn, TurnFound { busy: false, answered: true, error: None });
-        for payload in &found.events {
-            assert_eq!(AgentEvent::parse(payload).unwrap().session_id().unwrap(), session().as_str());
-        }
-    }
-
-    #[test]
-    fn what_the_stream_says_meanwhile_is_not_overwritten_by_an_older_answer() {
-        let mut gap = Gap::default();
-        let newer = r#"{"type":"message.part.updated","properties":{"part":{"id":"prt_tool","messageID":"msg_new"}}}"#;
-        gap.hear(&Limits::default(), &AgentEvent::parse(newer).unwrap());
-        let found = close(gap, &answers(&messages(), false));
-        assert!(!brief(&found.events).contains(&"prt_tool".to_owned()));
-    }
-
-    #[test]
-    fn a_text_that_is_being_written_is_left_to_the_stream() {
-        let found = close(Gap::default(), &answers(&messages(), true));
-        assert!(found.turn.busy);
-        assert!(!brief(&found.events).contains(&"prt_open".to_owned()), "{:?}", found.events);
-        assert!(brief(&found.events).contains(&"prt_tool".to_owned()));
-    }
-
-    #[test]
-    fn the_last_message_says_how_the_turn_ended() {
-        for (error, expected) in [
-            (json!({ "name": "MessageAbortedError", "data": { "message": "Aborted" } }), FoundError::Aborted),
-            (
-                json!({ "name": "APIError", "data": { "message": "bad key", "statusCode": 401 } }),
-                FoundError::Failed { message: "bad key".into(), terminal: false },
-            ),
-            (
-                json!({ "name": "APIError", "data": { "message": "pay", "statusCode": 402 } }),
-                FoundError::Failed { message: "pay".into(), terminal: true },
-            ),
-        ] {
-            let mut all = messages();
-            all[2]["info"]["error"] = error;
-            assert_eq!(close(Gap::default(), &answers(&all, false)).turn.error, Some(expected));
-        }
-    }
-
-    #[test]
-    fn sub_agents_are_complete_too_but_say_nothing_about_the_turn() {
-        let mut answers = answers(&json!([]), false);
-        let failed =
-            json!([{ "info": { "id": "msg_child", "role": "assistant", "error": { "name": "x" } }, "parts": [] }]);
-        answers.messages.push((child(), failed.to_string()));
-        let found = close(Gap::default(), &answers);
-        assert_eq!(brief(&found.events), ["msg_child", "session.status"]);
-        assert_eq!(found.turn, TurnFound::default());
-    }
-
-    #[test]
-    fn what_waits_for_an_answer_is_asked_again() {
-        let mut answers = answers(&json!([]), true);
-        answers.permissions = json!([{ "id": "per_1", "sessionID": "ses_1" }]).to_string();
-        answers.questions = json!([{ "id": "que_1", "sessionID": "ses_1" }]).to_string();
-        let found = close(Gap::default(), &answers);
-        assert_eq!(brief(&found.requests), ["question.asked", "permission.asked"]);
-    }
-
-    #[test]
-    fn when_too_much_was_said_meanwhile_the_answers_are_asked_for_again() {
-        let limits = Limits { gap_entities_max: 1, ..Limits::default() };
-        let mut gap = Gap::default();
-        for id in ["a", "b"] {
-            let payload = format!(r#"{{"type":"message.updated","properties":{{"info":{{"id":"{id}"}}}}}}"#);
-            gap.hear(&limits, &AgentEvent::parse(&payload).unwrap());
-        }
-        assert_eq!(gap.close(&session(), &prompt(), &answers(&messages(), false)), None);
-    }
-
-    #[test]
-    fn answers_that_make_no_sense_restore_nothing() {
-        let nonsense = Answers { messages: vec![(session(), "null".to_owned())], ..Answers::default() };
-        assert_eq!(brief(&close(Gap::default(), &nonsense).events), ["session.status"]);
-    }
-
-    #[test]
-    fn an_answer_of_any_size_is_cut_while_it_is_read() {
-        let limits = Limits { string_bytes_max: 1_000, gap_answer_bytes_max: 10_000, ..Limits::default() };
-        let mut answer = Answer::new(&limits);
-        let big = json!([{ "info": { "id": "m" }, "parts": [{ "text": "x".repeat(1_000_000) }] }]).to_string();
-        big.as_bytes().chunks(777).for_each(|chunk| answer.push(chunk));
-        let text = answer.finish().unwrap();
-        assert!(text.len() < 2_000 && serde_json::from_str::<Value>(&text).is_ok());
-    }
 }

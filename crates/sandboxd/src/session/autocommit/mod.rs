@@ -1,5 +1,8 @@
 //! Commits and pushes what a turn left in the workspace (spec/session.md 8.7).
 
+#[cfg(test)]
+mod tests;
+
 use super::git::Git;
 use super::git::GitError;
 use super::limits;
@@ -109,17 +112,4 @@ fn message_of(prompt: &str) -> String {
     let subject: String = line.chars().filter(|c| !c.is_control()).take(limits::COMMIT_SUBJECT_CHARS).collect();
     let subject = subject.trim_end();
     if subject.is_empty() { "wip".to_owned() } else { subject.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_message_is_the_first_line_that_says_something() {
-        assert_eq!(message_of("\n  Fix the door \nand the window"), "Fix the door");
-        assert_eq!(message_of(" \n"), "wip");
-        assert_eq!(message_of("\u{7}"), "wip");
-        assert_eq!(message_of(&"é".repeat(100)).chars().count(), limits::COMMIT_SUBJECT_CHARS);
-    }
 }
