@@ -1,11 +1,16 @@
 //! What the town role is told by its environment.
 
 use super::limits::Limits;
+use crate::overrides;
+use crate::overrides::Section;
+use crate::session::config::Model;
+use crate::session::config::find_program;
 use protocol::id::TownId;
 use protocol::sandbox::CONTAINER_PORT;
 use protocol::sandbox::Secret;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use url::Url;
 
 /// The whole configuration.
@@ -13,14 +18,24 @@ use url::Url;
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
-    /// The bearer of every call to it but `/health`.
-    pub sandbox_token: Secret,
+    /// The bearer of every call to it but `/health`. None only on loopback.
+    pub sandbox_token: Option<Secret>,
     /// The town it serves.
     pub town: TownId,
     /// Where the town's API is; without a slash at the end.
     pub api_url: String,
     /// The bearer of its own calls there.
     pub container_token: Secret,
+    /// Every path of the container is below it.
+    pub root: PathBuf,
+    /// The search path handed to git and the agents.
+    pub path: String,
+    /// The agent server's program, if [`Config::path`] has it.
+    pub kilo: Option<PathBuf>,
+    /// The model's provider, if one is named.
+    pub model: Option<Model>,
+    /// Admits `file://` and `http://127.0.0.1` as git URLs.
+    pub allow_loopback: bool,
     /// Its bounds.
     pub limits: Limits,
 }
@@ -48,18 +63,34 @@ impl Config {
         if !Url::parse(&api_url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.query().is_none()) {
             return Err(wrong("GASTOWN_API_URL", "not an http or https address"));
         }
-        let overridden =
-            variable("HOLDFAST_LIMITS").filter(|_| variable("ENVIRONMENT").as_deref() != Some("production"));
-        let limits = match overridden {
-            None => Limits::default(),
-            Some(text) => serde_json::from_str(&text).map_err(|error| wrong("HOLDFAST_LIMITS", error))?,
-        };
+        let limits = overrides::limits(Section::SandboxTown, &variable);
+        let mut limits: Limits = limits.map_err(|error| wrong(overrides::VARIABLE, error))?;
+        for (name, limit) in
+            [("AGENT_IDLE_TIMEOUT_MS", &mut limits.idle_ms), ("REFINERY_IDLE_TIMEOUT_MS", &mut limits.refinery_idle_ms)]
+        {
+            if let Some(text) = variable(name) {
+                *limit = text.parse().map_err(|_| wrong(name, "not a number of milliseconds"))?;
+            }
+        }
+        let path = variable("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".to_owned());
+        let root = PathBuf::from(variable("HOLDFAST_ROOT").unwrap_or_else(|| "/".to_owned()));
         Ok(Self {
             listen,
-            sandbox_token: Secret(required("HOLDFAST_SANDBOX_TOKEN")?),
+            sandbox_token: match required("HOLDFAST_SANDBOX_TOKEN") {
+                Ok(token) => Some(Secret(token)),
+                // On the network, anybody could run commands.
+                Err(missing) if !listen.ip().is_loopback() => return Err(missing),
+                Err(_) => None,
+            },
             town,
             api_url: api_url.trim_end_matches('/').to_owned(),
             container_token: Secret(required("GASTOWN_CONTAINER_TOKEN")?),
+            // Everything that is started has a folder of its own to start in.
+            root: std::path::absolute(&root).unwrap_or(root),
+            kilo: find_program(&path, "kilo"),
+            path,
+            model: Model::read(&variable),
+            allow_loopback: variable("ALLOW_LOOPBACK").as_deref() == Some("1"),
             limits,
         })
     }
@@ -78,7 +109,7 @@ mod tests {
         ("GASTOWN_API_URL", "https://api.example/base/"),
         ("GASTOWN_CONTAINER_TOKEN", "c"),
         ("HOLDFAST_SANDBOX_TOKEN", "s"),
-        ("HOLDFAST_LIMITS", r#"{"heartbeat_interval_ms":7}"#),
+        ("HOLDFAST_LIMITS", r#"{"sandbox_town":{"heartbeat_interval_ms":7}}"#),
     ];
 
     fn read_with(changed: &str, value: Option<&str>) -> Result<Config, ConfigError> {
@@ -96,6 +127,14 @@ mod tests {
         assert_eq!(config.listen, "0.0.0.0:8080".parse().unwrap());
         assert_eq!(config.api_url, "https://api.example/base");
         assert_eq!(config.limits.heartbeat_interval_ms, 7);
+        assert_eq!(read_with("REFINERY_IDLE_TIMEOUT_MS", Some("9")).unwrap().limits.refinery_idle_ms, 9);
+    }
+
+    #[test]
+    fn the_fast_limits_of_tests_and_demonstrations_can_work() {
+        let fast = include_str!("../../../../limits.fast.json");
+        let limits = read_with("HOLDFAST_LIMITS", Some(fast)).unwrap().limits;
+        assert!(limits.drain_wait_ms < Limits::default().drain_wait_ms);
     }
 
     #[test]
@@ -114,6 +153,7 @@ mod tests {
             ("HOLDFAST_SANDBOX_TOKEN", None),
             ("HOLDFAST_LISTEN", Some("8080")),
             ("HOLDFAST_LIMITS", Some("fast")),
+            ("AGENT_IDLE_TIMEOUT_MS", Some("soon")),
         ] {
             let error = read_with(name, value).unwrap_err().to_string();
             assert!(error.contains(name), "{name}={value:?}: {error}");

@@ -1,11 +1,13 @@
 //! The bounds of the town role.
 
+use sandbox_core::drain::DrainLimits;
+use sandbox_core::managed::Waits;
 use serde::Deserialize;
 use std::time::Duration;
 
-/// Each can be set in the `HOLDFAST_LIMITS` of the container, a JSON object of these names, unless `ENVIRONMENT` is `production`.
+/// Each can be set in section `sandbox_town` of `HOLDFAST_LIMITS`: [`crate::overrides`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Between two heartbeats of an agent. The town takes an agent for dead after 90 s without (spec/town.md 6.7, 12).
     pub heartbeat_interval_ms: u64,
@@ -15,7 +17,36 @@ pub struct Limits {
     pub eviction_timeout_ms: u64,
     /// An acknowledgement. A lost one is repeated by the next heartbeat or health check.
     pub ready_timeout_ms: u64,
+    /// Any other call to the town (spec/town.md 6.4).
+    pub town_call_timeout_ms: u64,
+    /// An agent with nothing to do, before it ends (spec/town.md 6.4; `AGENT_IDLE_TIMEOUT_MS` wins).
+    pub idle_ms: u64,
+    /// The same of a refinery, which waits for others (`REFINERY_IDLE_TIMEOUT_MS` wins).
+    pub refinery_idle_ms: u64,
+    /// The same while the container drains (spec/town.md 6.4).
+    pub draining_idle_ms: u64,
+    /// Handing all agents the request to finish: a prompt takes up to 2.5 s (spec/kilo.md 3).
+    pub drain_nudge_ms: u64,
+    /// For agents to finish by themselves (spec/town.md 6.5).
+    pub drain_wait_ms: u64,
+    /// Ending all agents: an abort, SIGTERM, SIGKILL, and a look whether anything is left.
+    pub drain_freeze_ms: u64,
+    /// Saving one worktree (spec/town.md 6.5).
+    pub drain_save_ms: u64,
+    /// Saving all of them, and telling the town (spec/town.md 6.5).
+    pub drain_save_all_ms: u64,
+    /// The receipt of one agent's work (spec/town.md 12).
+    pub receipt_timeout_ms: u64,
+    /// The last call of a drain, and the end of the agent servers.
+    pub drain_close_ms: u64,
+    /// The whole drain: below the 15 min that the platform gives a container between SIGTERM and SIGKILL.
+    pub drain_total_ms: u64,
+    /// SIGINT: ending all agents without saving anything.
+    pub interrupt_ms: u64,
 }
+
+/// Worktrees that are saved at the same time: git is busy with the disk and the network in turns.
+const SAVES_AT_ONCE: usize = 4;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -24,6 +55,19 @@ impl Default for Limits {
             heartbeat_timeout_ms: 10_000,
             eviction_timeout_ms: 10_000,
             ready_timeout_ms: 10_000,
+            town_call_timeout_ms: 10_000,
+            idle_ms: 120_000,
+            refinery_idle_ms: 600_000,
+            draining_idle_ms: 10_000,
+            drain_nudge_ms: 10_000,
+            drain_wait_ms: 600_000,
+            drain_freeze_ms: 20_000,
+            drain_save_ms: 45_000,
+            drain_save_all_ms: 120_000,
+            receipt_timeout_ms: 5_000,
+            drain_close_ms: 10_000,
+            drain_total_ms: 780_000,
+            interrupt_ms: 15_000,
         }
     }
 }
@@ -33,15 +77,72 @@ impl Limits {
     pub fn heartbeat_interval(&self) -> Duration {
         Duration::from_millis(self.heartbeat_interval_ms.max(1))
     }
+
+    /// The waits of an agent.
+    pub fn waits(&self, is_refinery: bool) -> Waits {
+        let idle_ms = if is_refinery { self.refinery_idle_ms } else { self.idle_ms };
+        Waits { idle_ms: signed(idle_ms), draining_idle_ms: signed(self.draining_idle_ms) }
+    }
+
+    /// Those of the drain.
+    pub fn drain(&self) -> DrainLimits {
+        DrainLimits {
+            // Its own timeout comes first: this is for a call that does not keep it.
+            notify_ms: signed(self.eviction_timeout_ms.saturating_add(1_000)),
+            nudge_ms: signed(self.drain_nudge_ms),
+            wait_ms: signed(self.drain_wait_ms),
+            freeze_ms: signed(self.drain_freeze_ms),
+            save_ms: signed(self.drain_save_ms),
+            save_all_ms: signed(self.drain_save_all_ms),
+            close_ms: signed(self.drain_close_ms),
+            total_ms: signed(self.drain_total_ms),
+            saves_at_once: SAVES_AT_ONCE,
+        }
+    }
 }
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1).
+pub const AGENT_SERVERS_MAX: usize = 24;
+/// Events of one agent that are kept for who comes later (spec/town.md 6.4).
+pub const RING_EVENTS_MAX: usize = 2_000;
+/// The same in bytes: 2,000 large events are not kept whole.
+pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Agents that are remembered after their end, for their status and events.
+pub const AGENTS_MAX: usize = 512;
+/// A body of a call to the control server; a prompt and a system prompt fit well.
+pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Events and commands of one agent that wait for it. Beyond it the sender waits.
+pub const COMMANDS_MAX: usize = 64;
+/// Posts of events to the town that are on their way; what comes beyond is dropped, because they are for viewers only.
+pub const EVENT_POSTS_MAX: usize = 8;
+/// One post of an event.
+pub const EVENT_POST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Fetching what was said in a session, before its agent server ends.
+pub const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Stream tickets (spec/town.md 6.2).
+pub const TICKET_LIFE_MS: i64 = 60_000;
+/// See [`TICKET_LIFE_MS`].
+pub const TICKETS_MAX: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn some_limits_are_set_and_those_of_others_are_ignored() {
-        let limits: Limits = serde_json::from_str(r#"{"eviction_timeout_ms":5,"drain_timeout_ms":7}"#).unwrap();
+    fn a_limit_is_set_by_its_name() {
+        let limits: Limits = serde_json::from_str(r#"{"eviction_timeout_ms":5}"#).unwrap();
         assert_eq!(limits, Limits { eviction_timeout_ms: 5, ..Limits::default() });
+    }
+
+    #[test]
+    fn the_phases_fit_into_the_whole_and_that_into_the_platforms_fifteen_minutes() {
+        let all = Limits::default().drain();
+        let phases = all.notify_ms + all.nudge_ms + all.wait_ms + all.freeze_ms + all.save_all_ms + all.close_ms;
+        assert!(phases <= all.total_ms && all.total_ms < 15 * 60_000);
+        assert!(all.save_ms <= all.save_all_ms);
     }
 }

@@ -1,31 +1,54 @@
-//! Serves one town: the container's side of graceful eviction (spec/town.md 5, 6).
+//! Serves one town: its agents, and the container's side of graceful eviction (spec/town.md 5, 6).
 //!
-//! SIGTERM means that the container is being evicted: it starts no agent any more, acknowledges no drain, and tells the town, which
-//! stops to dispatch. SIGINT is a developer's way to end it and says nothing to anyone.
+//! | Module | Subject |
+//! | --- | --- |
+//! | [`config`], [`limits`], [`live`] | what is fixed at the start, and what the town says later |
+//! | [`home`] | calls to the town |
+//! | [`api`], [`stream`], [`pty`], [`tickets`] | the control server |
+//! | [`agents`] | the process manager |
+//! | [`feed`] | what the agents do, for whoever watches |
+//! | [`git`] | clones, worktrees, merges, and the emergency save |
+//! | [`prompts`], [`tools`] | what agents are told, and what they may ask of the town |
+//! | [`drain`] | what happens after SIGTERM |
+//!
+//! SIGTERM means that the container is being evicted: it starts no agent any more, acknowledges no drain, tells the town, which stops to
+//! dispatch, and saves every agent's work. SIGINT is a developer's way to end it: the agents end, nothing is saved, nobody is told.
 
-mod ack;
+mod agents;
 mod api;
 mod config;
+mod drain;
+mod feed;
+mod git;
 mod home;
 mod limits;
+mod live;
+mod prompts;
+mod pty;
+mod stream;
+mod tickets;
+mod tools;
 
 use crate::clock::now_ms;
 use crate::log;
+use agents::Agents;
+use agents::shared::Shared;
+use api::Town;
 use config::Config;
 use home::Home;
-use home::RunningAgent;
+use live::Live;
 use protocol::id::InstanceId;
-use protocol::id::TownId;
-use protocol::sandbox::Secret;
+use reqwest::redirect::Policy;
 use serde_json::json;
+use std::future::IntoFuture;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 const ROLE: &str = "town";
@@ -45,49 +68,49 @@ pub enum TownRoleError {
     System(#[from] io::Error),
 }
 
-/// What the routes share.
-#[derive(Debug)]
-struct Town {
-    id: TownId,
-    sandbox_token: Secret,
-    home: Arc<Home>,
-    /// The agents that start or run. Whoever runs agents is its sender; nobody does yet.
-    agents: watch::Receiver<Vec<RunningAgent>>,
-    started: Instant,
-    started_at_ms: i64,
-}
-
 /// Serves until SIGTERM or SIGINT.
 pub async fn run() -> Result<(), TownRoleError> {
     let (mut terminated, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let config = Config::read(|name| std::env::var(name).ok())?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.map_err(|error| TownRoleError::Listen { address: config.listen, error })?;
-    let (id, sandbox_token) = (config.town.clone(), config.sandbox_token.clone());
     let instance = InstanceId::parse(&Uuid::new_v4().to_string())?;
-    let home = Arc::new(Home::new(config, instance)?);
-    let (_nobody, agents) = watch::channel(Vec::new());
-    let (started, started_at_ms) = (Instant::now(), now_ms());
-    let heartbeat = tokio::spawn(home.clone().keep_beating(agents.clone()));
-
+    let interrupt_grace = Duration::from_millis(config.limits.interrupt_ms);
+    let town = Arc::new(town(config, instance, listener.local_addr()?)?);
+    let (agents, home) = (town.agents.clone(), town.agents.shared.home.clone());
     log::info(
         ROLE,
         "ready",
-        json!({ "town": id.as_str(), "instance": home.instance(), "listen": listener.local_addr()? }),
+        json!({ "town": agents.shared.config.town, "instance": home.instance(), "listen": listener.local_addr()? }),
     );
-    let town = Arc::new(Town { id, sandbox_token, home: home.clone(), agents, started, started_at_ms });
-    let evicted = async {
-        terminated.recv().await;
-        // Nobody waits for a second SIGTERM: the eviction is reported once.
-        home.drain();
-        heartbeat.abort();
-        home.report_eviction().await;
-    };
+
+    let beats = agents.clone();
+    let heart = tokio::spawn(home.clone().keep_beating(move || beats.beats()));
+    tokio::spawn(agents.clone().keep_registry());
+    tokio::spawn(agents.clone().hydrate());
+    // A task of its own: it also answers while the container drains.
+    let mut serving = tokio::spawn(axum::serve(listener, api::router(town)).into_future());
     tokio::select! {
-        served = axum::serve(listener, api::router(town)) => served?,
-        () = evicted => {}
-        _ = interrupted.recv() => {}
+        served = &mut serving => return Ok(served.map_err(io::Error::from)??),
+        _ = terminated.recv() => drain::run(agents.clone(), heart.abort_handle(), &mut terminated).await,
+        _ = interrupted.recv() => heart.abort(),
     }
+    // After a drain, this is for what could not be frozen.
+    let _ = tokio::time::timeout(interrupt_grace, agents.stop_all()).await;
     log::info(ROLE, "ending", json!({ "instance": home.instance() }));
     Ok(())
+}
+
+fn town(config: Config, instance: InstanceId, address: SocketAddr) -> Result<Town, TownRoleError> {
+    let live = Arc::new(Live::new(&config));
+    let home = Arc::new(Home::new(config.clone(), live.clone(), instance)?);
+    let http = reqwest::Client::builder().redirect(Policy::none()).build()?;
+    let agents = Arc::new(Agents::new(Arc::new(Shared::new(config, http, live, home, address))));
+    Ok(Town {
+        agents,
+        tickets: Default::default(),
+        context: Default::default(),
+        started: Instant::now(),
+        started_at_ms: now_ms(),
+    })
 }

@@ -1,0 +1,154 @@
+//! What an agent server of the town, and whatever its agent starts, may know (spec/town.md 6.9).
+//!
+//! The town's own variables come first: they cannot replace ours. The container's token and the model's key for other uses are nowhere
+//! in it; the token of the git host is, because the agent pushes.
+
+use super::shared::Shared;
+use crate::session::config::Author;
+use crate::session::config::Model;
+use crate::session::git::GitUrl;
+use crate::session::kilo::environment::Environment;
+use crate::session::kilo::environment::PROVIDER;
+use crate::session::kilo::environment::SWITCHES;
+use crate::session::kilo::environment::of_model;
+use crate::town::git::InvalidName;
+use crate::town::git::RigRepo;
+use crate::town::git::Tokens;
+use crate::town::live::is_free;
+use protocol::id::AgentId;
+use protocol::id::RigId;
+use protocol::town::container::StartAgent;
+use serde_json::Value;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Variables that a start brings for the container itself.
+const NOT_FOR_AGENTS: [&str; 6] =
+    ["GIT_TOKEN", "GITHUB_TOKEN", "GITHUB_CLI_PAT", "GITLAB_TOKEN", "KILOCODE_TOKEN", "GASTOWN_CONTAINER_TOKEN"];
+/// Gives git the token that is in the environment.
+const HELPER: &str =
+    "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \"$GASTOWN_GIT_USER\" \"$GH_TOKEN\"; }; f";
+
+/// The agent's home: its conversation, its caches, and what sandboxd keeps beside them.
+pub fn home(root: &Path, agent: &AgentId) -> PathBuf {
+    root.join("home/agents").join(agent.as_str())
+}
+
+/// Who reads the variables that concern one agent, or one rig: those that came with it, then the town's, then the container's.
+pub fn variable(shared: &Shared, own: &BTreeMap<String, String>, name: &str) -> Option<String> {
+    let own = own.get(name).cloned().or_else(|| shared.live.environment().remove(name));
+    own.or_else(|| std::env::var(name).ok()).filter(|value| !value.is_empty())
+}
+
+/// Who an agent's commits are by.
+pub fn author(shared: &Shared, request: &StartAgent) -> Author {
+    let named = |name: &str| variable(shared, &request.env_vars, name);
+    Author {
+        name: named("GASTOWN_GIT_AUTHOR_NAME").unwrap_or_else(|| format!("{} (gastown)", request.name)),
+        email: named("GASTOWN_GIT_AUTHOR_EMAIL").unwrap_or_else(|| format!("{}@gastown.local", slug(&request.name))),
+    }
+}
+
+/// The repository of a rig, with what its host is shown now.
+pub fn repo(
+    shared: &Shared,
+    rig: &RigId,
+    url: &str,
+    default_branch: &str,
+    own: &BTreeMap<String, String>,
+    author: Author,
+) -> Result<RigRepo, InvalidName> {
+    let tokens = Tokens::read(|name| variable(shared, own, name));
+    RigRepo::parse(rig.clone(), url, default_branch, &tokens, author, shared.config.allow_loopback)
+}
+
+/// The model that an agent talks to: the container's own, unless the start names another one of the same provider.
+pub fn model(shared: &Shared, request: &StartAgent) -> Option<Model> {
+    let model = shared.config.model.clone()?;
+    let other = request.model.strip_prefix(PROVIDER).and_then(|name| name.strip_prefix('/'));
+    Some(match other.filter(|name| !name.is_empty()) {
+        Some(name) => Model { name: name.to_owned(), ..model },
+        None => model,
+    })
+}
+
+/// What the agent server gets. `tools` are the servers of the agent's tools, by name.
+pub fn for_agent(
+    shared: &Shared,
+    request: &StartAgent,
+    model: &Model,
+    tools: Value,
+    repo: Option<&RigRepo>,
+) -> Environment {
+    let home = home(&shared.config.root, &request.agent_id);
+    let data = home.join(".local/share");
+    let (home, data) = (home.to_string_lossy(), data.to_string_lossy());
+    let author = author(shared, request);
+    let outside = shared.live.environment().into_iter().chain(request.env_vars.clone());
+    let mut environment: Environment = outside
+        .filter(|(name, value)| is_free(name) && !NOT_FOR_AGENTS.contains(&name.as_str()) && !value.contains('\0'))
+        .collect();
+    for (name, value) in [
+        ("PATH", shared.config.path.as_str()),
+        ("HOME", &home),
+        ("KILO_TEST_HOME", &home),
+        ("XDG_DATA_HOME", &data),
+        ("LANG", "C.UTF-8"),
+        ("GASTOWN_AGENT_ID", request.agent_id.as_str()),
+        ("GASTOWN_AGENT_ROLE", request.role.as_str()),
+        ("GASTOWN_RIG_ID", request.rig_id.as_str()),
+        ("GASTOWN_TOWN_ID", request.town_id.as_str()),
+        ("GIT_AUTHOR_NAME", &author.name),
+        ("GIT_AUTHOR_EMAIL", &author.email),
+        ("GIT_COMMITTER_NAME", &author.name),
+        ("GIT_COMMITTER_EMAIL", &author.email),
+        ("GIT_TERMINAL_PROMPT", "0"),
+        ("GIT_LFS_SKIP_SMUDGE", "1"),
+    ] {
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+    environment.extend(SWITCHES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    environment.extend(for_git_host(shared, request, repo));
+    let configuration = configuration(model, tools);
+    environment.push(("KILO_CONFIG_CONTENT".to_owned(), configuration.to_string()));
+    environment
+}
+
+/// What the agent pushes with, good for its repository's host alone; and `GH_TOKEN` for the host's own command.
+fn for_git_host(shared: &Shared, request: &StartAgent, repo: Option<&RigRepo>) -> Environment {
+    let pat = variable(shared, &request.env_vars, "GITHUB_CLI_PAT");
+    let credential = repo.and_then(|repo| repo.credential.as_ref());
+    let token = pat.or_else(|| credential.map(|credential| credential.token.expose().to_owned()));
+    let Some(token) = token else { return Environment::new() };
+    let mut environment = vec![("GH_TOKEN".to_owned(), token)];
+    if let (Some(credential), Some(origin)) = (credential, repo.map(|repo| &repo.url).and_then(GitUrl::origin)) {
+        for (name, value) in [
+            ("GASTOWN_GIT_USER", credential.user),
+            ("GIT_CONFIG_COUNT", "1"),
+            ("GIT_CONFIG_KEY_0", &format!("credential.{origin}.helper")),
+            ("GIT_CONFIG_VALUE_0", HELPER),
+        ] {
+            environment.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    environment
+}
+
+/// Everything is allowed, because nobody is there to ask.
+fn configuration(model: &Model, tools: Value) -> Value {
+    let mut configuration = of_model(model);
+    if let Some(sections) = configuration.as_object_mut() {
+        sections.insert("permission".to_owned(), json!({ "*": "allow" }));
+        sections.insert("mcp".to_owned(), tools);
+    }
+    configuration
+}
+
+/// A name as the local part of an address.
+fn slug(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("-")
+}

@@ -1,0 +1,140 @@
+//! The agent servers of the town: one for each worktree and environment, shared by who has the same, ended with the last of them.
+//!
+//! The environment belongs to the key, because an agent's tools speak in the name that is in it: two agents in one worktree must
+//! not call `gt_done` for each other.
+
+use crate::session::kilo::environment::Environment;
+use crate::session::kilo::server::Gone;
+use crate::session::kilo::server::Running;
+use crate::town::limits::AGENT_SERVERS_MAX;
+use std::collections::HashMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::Weak;
+use tokio::sync::Semaphore;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Servers {
+    places: Arc<Semaphore>,
+    known: Mutex<HashMap<Key, Slot>>,
+}
+
+type Key = (PathBuf, Environment);
+/// One start at a time for each key.
+type Slot = Arc<tokio::sync::Mutex<Weak<Shared>>>;
+
+struct Shared {
+    port: u16,
+    gone: Gone,
+    running: Mutex<Option<Running>>,
+}
+
+/// The use of an agent server. Dropping the last one ends the server.
+pub struct Lease {
+    shared: Arc<Shared>,
+}
+
+impl Servers {
+    /// None runs.
+    pub fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(AGENT_SERVERS_MAX)), known: Mutex::default() }
+    }
+
+    /// How many run.
+    pub fn count(&self) -> usize {
+        AGENT_SERVERS_MAX.saturating_sub(self.places.available_permits())
+    }
+
+    /// The server of `workdir` with this environment, started if it does not run.
+    pub async fn lease(&self, kilo: &Path, workdir: &Path, environment: &Environment) -> Result<Lease, String> {
+        let key = (workdir.to_owned(), environment.clone());
+        let slot = {
+            let mut known = self.known();
+            // Nobody has it, and nobody is about to: only the map does.
+            known.retain(|other, slot| *other == key || Arc::strong_count(slot) > 1 || in_use(slot));
+            known.entry(key).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(shared) = slot.upgrade().filter(|shared| shared.gone.borrow().is_none()) {
+            return Ok(Lease { shared });
+        }
+        let place = self.places.clone().try_acquire_owned();
+        let place = place.map_err(|_| format!("{AGENT_SERVERS_MAX} agent servers run already"))?;
+        let running = Running::start(kilo, environment, workdir, place).await?;
+        let shared = Shared { port: running.port, gone: running.gone(), running: Mutex::new(Some(running)) };
+        let lease = Lease { shared: Arc::new(shared) };
+        *slot = Arc::downgrade(&lease.shared);
+        Ok(lease)
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn in_use(slot: &Slot) -> bool {
+    slot.try_lock().is_ok_and(|shared| shared.strong_count() > 0)
+}
+
+impl Lease {
+    /// Where it listens on loopback.
+    pub fn port(&self) -> u16 {
+        self.shared.port
+    }
+
+    /// Tells when the server has ended.
+    pub fn gone(&self) -> Gone {
+        self.shared.gone.clone()
+    }
+
+    /// Gives it back. Who gives back the last one waits for the end of the server and of all that it started. False: something of it is left.
+    pub async fn release(self) -> bool {
+        let Some(shared) = Arc::into_inner(self.shared) else { return true };
+        let running = shared.running.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match running {
+            Some(running) => running.stop().await,
+            None => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    /// Says that it listens, and lives.
+    const KILO: &str = "#!/bin/sh\necho \"kilo server listening on http://127.0.0.1:$5\"\nexec sleep 600\n";
+
+    #[tokio::test]
+    async fn who_has_the_same_worktree_and_environment_shares_a_server_until_the_last_one_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let kilo = folder.path().join("kilo");
+        fs::write(&kilo, KILO).unwrap();
+        fs::set_permissions(&kilo, fs::Permissions::from_mode(0o755)).unwrap();
+        let of = |agent: &str| {
+            vec![("PATH".to_owned(), std::env::var("PATH").unwrap()), ("AGENT".to_owned(), agent.to_owned())]
+        };
+        let servers = Servers::new();
+        let lease = async |agent: &str| servers.lease(&kilo, folder.path(), &of(agent)).await.unwrap();
+        let (first, second) = tokio::join!(lease("a"), lease("a"));
+        assert_eq!((first.port(), servers.count()), (second.port(), 1));
+        let other = lease("b").await;
+        assert_ne!(other.port(), first.port());
+        assert_eq!(servers.count(), 2);
+
+        assert!(first.release().await);
+        assert!(second.gone().borrow().is_none());
+        assert!(second.release().await && other.release().await);
+        assert_eq!(servers.count(), 0);
+        let again = lease("a").await;
+        assert_eq!(servers.count(), 1);
+        assert!(again.release().await);
+    }
+}
