@@ -1,0 +1,206 @@
+//! The world of a town: everything there is, what happens to it, and in what order.
+
+use super::effects::Flight;
+use super::faults;
+use super::git::Disk;
+use super::git::Remote;
+use super::home;
+use super::home::Heard;
+use super::home::HomeCall;
+use super::home::Turn;
+use super::keeper::Keeper;
+use super::object::TownObject;
+use super::platform::Platform;
+use super::process::Process;
+use super::requests::Ask;
+use super::requests::Reply;
+use super::requests::Verb;
+use super::user::PullRequest;
+use super::user::User;
+use crate::queue::Queue;
+use crate::run::Run;
+use object_core::time::MINUTE;
+use object_core::time::SECOND;
+use protocol::id::AgentId;
+use sandbox_core::drain;
+use sandbox_core::managed;
+use std::collections::BTreeMap;
+use town_core::message::effect::Outcome;
+
+/// From one look at the weather to the next.
+const WEATHER_MS: i64 = 10 * SECOND;
+
+/// What will happen.
+#[derive(Debug)]
+pub enum Event {
+    AgentActs { pid: u64, turn: Turn },
+    AgentLetGo { pid: u64, agent: AgentId, run: u64 },
+    AgentPlaced { pid: u64, agent: AgentId, run: u64 },
+    AgentReady { pid: u64, agent: AgentId, run: u64 },
+    AgentTick { pid: u64, agent: AgentId, run: u64 },
+    AskAnswered { ask: u64, reply: Reply },
+    AskArrives(u64),
+    Beat { pid: u64 },
+    ContainerKilled { instance: String },
+    DrainHears { pid: u64, input: drain::Input },
+    DrainTick { pid: u64 },
+    EndArrives { incarnation: u64, at: i64 },
+    ExitNotice { instance: String },
+    FlightEnds { flight: u64, outcome: Option<Outcome> },
+    FlightTimesOut(u64),
+    ForwardTimesOut { incarnation: u64, ask: u64 },
+    Forwarded { incarnation: u64, ask: u64, instance: String, tries: u32 },
+    HomeArrives(u64),
+    HomeReturns { call: u64, heard: Option<Heard> },
+    KeeperAlarm { version: u64 },
+    Members { pid: u64 },
+    ProcessExits { pid: u64 },
+    ProcessUp { instance: String },
+    SaveOver { pid: u64, agent: AgentId, number: u64 },
+    StartOver { incarnation: u64, instance: String },
+    ToolAgain { pid: u64, call: home::Call, turn: Turn, tries: u32 },
+    TownAlarm { version: u64 },
+    UserActs,
+    Verb { incarnation: u64, verb: Verb, instance: String },
+    ViewerActs,
+    WaitOver { waiter: u64 },
+    Weather,
+}
+
+/// Everything there is.
+pub struct World<'r> {
+    pub run: &'r mut Run,
+    pub now: i64,
+    pub queue: Queue<Event>,
+    pub town: TownObject,
+    pub keeper: Keeper,
+    pub platform: Platform,
+    pub processes: BTreeMap<u64, Process>,
+    pub disks: BTreeMap<u64, Disk>,
+    pub remote: Remote,
+    pub flights: BTreeMap<u64, Flight>,
+    pub asks: BTreeMap<u64, Ask>,
+    pub home_calls: BTreeMap<u64, HomeCall>,
+    pub user: User,
+    /// Refineries open pull requests, and merge nothing themselves.
+    pub by_pull_request: bool,
+    pub pull_requests: BTreeMap<String, PullRequest>,
+    pub ids: u64,
+}
+
+impl World<'_> {
+    /// A number that was not given before.
+    pub fn new_id(&mut self) -> u64 {
+        self.ids += 1;
+        self.ids
+    }
+
+    /// How long a message takes between two machines.
+    pub fn delay(&mut self) -> i64 {
+        if self.run.fault(faults::NETWORK_SLOW) {
+            self.run.random.between("slow", 500, 15_000)
+        } else {
+            self.run.random.between("network", 1, 40)
+        }
+    }
+
+    /// Lets time go on until `until`, or until a promise is broken.
+    pub fn live_until(&mut self, until: i64) {
+        while self.run.violation().is_none() {
+            match self.queue.next_at() {
+                Some(at) if at <= until => {}
+                _ => break,
+            }
+            let Some((at, event)) = self.queue.pop() else { break };
+            self.run.tally.simulated_ms += (at - self.now).max(0);
+            self.now = self.now.max(at);
+            self.run.tally.steps += 1;
+            self.happens(event);
+            if self.run.tally.steps > super::STEPS_MAX {
+                self.run.broken("a run comes to an end", || "too many steps".to_owned());
+            }
+        }
+        self.run.tally.simulated_ms += (until - self.now).max(0);
+        self.now = self.now.max(until);
+    }
+
+    fn happens(&mut self, event: Event) {
+        match event {
+            Event::AgentActs { pid, turn } => self.agent_acts(pid, &turn),
+            Event::AgentLetGo { pid, agent, run } => self.agent_let_go(pid, &agent, run),
+            Event::AgentPlaced { pid, agent, run } => self.agent_placed(pid, &agent, run),
+            Event::AgentReady { pid, agent, run } => self.agent_ready(pid, &agent, run),
+            Event::AgentTick { pid, agent, run } => {
+                if self.is_run(pid, &agent, run) {
+                    self.feel(pid, &agent, managed::Input::Tick);
+                }
+            }
+            Event::AskAnswered { ask, reply } => self.ask_answered(ask, reply),
+            Event::AskArrives(ask) => self.ask_arrives(ask),
+            Event::Beat { pid } => self.beat(pid),
+            Event::ContainerKilled { instance } => self.container_killed(&instance),
+            Event::DrainHears { pid, input } => self.drain_hears(pid, input),
+            Event::DrainTick { pid } => self.drain_hears(pid, drain::Input::Tick),
+            Event::EndArrives { incarnation, at } => self.end_arrives(incarnation, at),
+            Event::ExitNotice { instance } => self.exit_notice(instance),
+            Event::FlightEnds { flight, outcome } => self.flight_ends(flight, outcome),
+            Event::FlightTimesOut(flight) => self.flight_times_out(flight),
+            Event::ForwardTimesOut { incarnation, ask } => self.forward_times_out(incarnation, ask),
+            Event::Forwarded { incarnation, ask, instance, tries } => self.forwarded(incarnation, ask, instance, tries),
+            Event::HomeArrives(call) => self.home_arrives(call),
+            Event::HomeReturns { call, heard } => self.home_returns(call, heard),
+            Event::KeeperAlarm { version } => self.keeper_alarm(version),
+            Event::Members { pid } => self.members_changed(pid),
+            Event::ProcessExits { pid } => self.process_ended(pid),
+            Event::ProcessUp { instance } => self.process_up(&instance),
+            Event::SaveOver { pid, agent, number } => self.save_over(pid, agent, number),
+            Event::StartOver { incarnation, instance } => self.start_over(incarnation, instance),
+            Event::ToolAgain { pid, call, turn, tries } => self.tool_again(pid, call, turn, tries),
+            Event::TownAlarm { version } => self.town_alarm(version),
+            Event::UserActs => self.user_acts(),
+            Event::Verb { incarnation, verb, instance } => self.platform_asked(incarnation, verb, instance),
+            Event::ViewerActs => self.viewer_acts(),
+            Event::WaitOver { waiter } => self.wait_over(waiter),
+            Event::Weather => self.weather(),
+        }
+    }
+
+    /// What goes wrong by itself.
+    fn weather(&mut self) {
+        if !self.run.faults_on {
+            return;
+        }
+        self.queue.push(self.now + WEATHER_MS, Event::Weather);
+        if self.run.fault(faults::HIBERNATE) {
+            self.town_hibernate();
+        }
+        if self.run.fault(faults::HIBERNATE) {
+            self.keeper_hibernate();
+        }
+        if self.run.fault(faults::DEPLOY) {
+            self.run.note(|| "a deploy".to_owned());
+            self.town_lose();
+            self.keeper_lose();
+        }
+        if self.run.fault(faults::FACT_POISONED) {
+            self.poison();
+        }
+        if self.run.fault(faults::MACHINE_LOST) {
+            self.platform_destroy();
+        }
+        if self.run.fault(faults::EVICTED) {
+            self.evict();
+        }
+        if self.run.fault(faults::PROCESS_KILLED) {
+            self.process_killed();
+        }
+        if self.run.fault(faults::HOME_UNREACHABLE)
+            && let Some(pid) = self.platform.pid()
+        {
+            let until = self.now + self.run.random.between("unreachable", MINUTE, 8 * MINUTE);
+            if let Some(process) = self.processes.get_mut(&pid) {
+                process.unreachable_until = until;
+            }
+        }
+    }
+}
