@@ -59,6 +59,21 @@ describe("the turns of one session", { timeout: 400_000 }, () => {
     await until("the tool has ended", () => !turns.tools().some((args) => args.includes("sleep 600")), 10_000);
   });
 
+  test("a turn that is committed and condensed is complete after both", async () => {
+    const condense = { condenseOnComplete: true };
+    const { live, kinds, log } = await turns.run("@write condensed.txt kept\n@say Much was said.", undefined, condense);
+    const at = ["autocommit_started", "autocommit_completed", "session.compacted", "complete"].map((name) => live.map(kind).indexOf(name));
+    assert.ok(at.every((place, n) => place > (at[n - 1] ?? -1)), `${at} of ${live.map(kind)}`);
+    assert.ok(log.some(({ data }) => data.properties?.info?.summary === true), "the summary is part of the conversation");
+    assert.equal(kinds.at(-1), "complete");
+    assert.equal(readRepository(it.gitUrl, "show", `session/${turns.sessionId}:condensed.txt`), "kept");
+  });
+
+  test("a condensed conversation goes on", async () => {
+    const { texts, kinds } = await turns.run("@say And on.");
+    assert.deepEqual([texts, kinds.at(-1)], [["And on."], "complete"]);
+  });
+
   test("a model that wants to be paid ends the turn at once", async () => {
     const { end, kinds } = await turns.run("@fail 402 insufficient credits");
     assert.equal(end.streamEventType, "error");

@@ -28,14 +28,15 @@ export function freshFolder(name) {
  *
  * @param {string} name of the file
  * @param {Record<string, string>} [secrets] of the Worker, beside those that are made
+ * @param {{limits?: object, agent?: string, front?: (port: number) => Promise<string>}} [options] of {@link Services}
  * @returns {{services: Services, api: Api, gitUrl: string, folder: string}} filled before the first test
  */
-export function holdfast(name, secrets = {}) {
+export function holdfast(name, secrets = {}, options = {}) {
   const it = { folder: freshFolder(name) };
   before(async () => {
     const { sandboxd } = await buildAll();
     writeSecrets(join(it.folder, "secrets"), secrets);
-    it.services = new Services({ folder: it.folder, sandboxd });
+    it.services = new Services({ ...options, folder: it.folder, sandboxd });
     await it.services.start();
     it.api = new Api(it.services);
     it.gitUrl = await sampleRepository(join(it.folder, "origin.git"));

@@ -100,7 +100,7 @@ test("a machine without git is one sentence", async () => {
 test("nothing of all this is left running", nothingRuns);
 
 test("options that make no sense are explained", async () => {
-  for (const args of [["--wrong"], ["--once", "--serve-only"], ["--repo", "."], ["--port", "http"]]) {
+  for (const args of [["--wrong"], ["--once", "--serve-only"], ["--town", "--serve-only"], ["--town", "--prompt", "p"], ["--repo", "."], ["--port", "http"]]) {
     const { code, stderr } = await start(args).exit;
     assert.equal(code, 1, `${args}`);
     assert.match(stderr, /^holdfast: /);

@@ -6,6 +6,8 @@ import { readFileSync, readdirSync } from "node:fs";
 import { events } from "../scripts/lib/stream.mjs";
 import { until } from "./harness.mjs";
 
+/** From an empty disk to a prompt that was taken, on a busy machine. */
+const START_MS = 120_000;
 const ENDS = new Set(["complete", "interrupted"]);
 const isEnd = ({ streamEventType, data }) => ENDS.has(streamEventType) || (streamEventType === "error" && data.fatal);
 
@@ -21,6 +23,8 @@ export class Turns {
   #holdfast;
   /** @type {string | undefined} made by the first turn */
   sessionId;
+  /** @type {string | undefined} the agent's own, if {@link start} made the session */
+  kiloSessionId;
 
   /** @param {ReturnType<import("./harness.mjs").holdfast>} holdfast */
   constructor(holdfast) {
@@ -32,11 +36,12 @@ export class Turns {
    *
    * @param {string} prompt
    * @param {(frame: object) => unknown} [react] to each frame of this turn
+   * @param {object} [options] of the message
    * @returns what a viewer saw (`live`), what one gets that comes late (`log`), and what is in that
    */
-  async run(prompt, react = () => undefined) {
+  async run(prompt, react = () => undefined, options = {}) {
     const { api, gitUrl } = this.#holdfast;
-    const turn = { prompt, mode: "code", model: "scripted", autoCommit: true };
+    const turn = { prompt, mode: "code", model: "scripted", autoCommit: true, ...options };
     if (this.sessionId === undefined) {
       ({ cloudAgentSessionId: this.sessionId } = await api.mutate("prepareSession", { ...turn, gitUrl, autoInitiate: true }));
       return this.#follow(undefined, react);
@@ -45,13 +50,25 @@ export class Turns {
     return this.#follow(executionId, react);
   }
 
+  /** Begins a turn without waiting for its end, and returns its execution. The first makes the session. */
+  async start(prompt) {
+    const { api, gitUrl } = this.#holdfast;
+    const turn = { prompt, mode: "code", model: "scripted" };
+    if (this.sessionId === undefined) {
+      const made = await api.mutate("prepareSession", { ...turn, gitUrl }, START_MS);
+      [this.sessionId, this.kiloSessionId] = [made.cloudAgentSessionId, made.kiloSessionId];
+      return (await api.mutate("initiateFromKilocodeSessionV2", { cloudAgentSessionId: this.sessionId }, START_MS)).executionId;
+    }
+    return (await api.mutate("sendMessageV2", { ...turn, cloudAgentSessionId: this.sessionId }, START_MS)).executionId;
+  }
+
   /** Stops what runs. */
   interrupt() {
     return this.#holdfast.api.mutate("interruptSession", { sessionId: this.sessionId });
   }
 
-  /** What a viewer gets that comes now: every stored event once, in order. */
-  async replay() {
+  /** What a viewer gets that comes now. An entity that changes between two rounds of the replay comes again. */
+  async replayed() {
     const frames = [];
     const stop = new AbortController();
     for await (const frame of events(this.#holdfast.api, this.sessionId, stop.signal)) {
@@ -61,6 +78,12 @@ export class Turns {
     stop.abort();
     const ids = frames.map(({ eventId }) => eventId);
     assert.ok(ids.every((id, n) => id > (ids[n - 1] ?? 0)), "ids do not rise");
+    return frames;
+  }
+
+  /** The log of a session at rest: every stored event once, in order. */
+  async replay() {
+    const frames = await this.replayed();
     const keys = frames.map(entityKey).filter(Boolean);
     assert.equal(new Set(keys).size, keys.length, "an entity is in the log twice");
     return frames;
@@ -114,7 +137,8 @@ function texts(log) {
   return parts(log).filter(({ type, messageID }) => type === "text" && !users.has(messageID)).map(({ text }) => text.trim());
 }
 
-function entityKey({ data }) {
+/** The key of what is stored once, in its newest state; nothing for what is stored each time. */
+export function entityKey({ data }) {
   const { info, part } = data?.properties ?? {};
   if (data?.event === "message.updated") return `message/${info.id}`;
   return data?.event === "message.part.updated" ? `part/${part.messageID}/${part.id}` : undefined;

@@ -1,9 +1,10 @@
 /**
  * What the "model" does, read from the conversation itself.
  *
- * The last user message is the script: its lines that start with `@` are directives, the rest is ignored. One request is
- * one *step*: the text directives up to and including the next tool call. The agent runs the tool and comes back; the number
- * of assistant messages since the user spoke says which step is next. So the server holds no state between requests, and
+ * The last user message that has one holds the script: its lines that start with `@` are directives, the rest is ignored. So
+ * whoever speaks without a script, say to announce that the container will end, does not make the model forget its work. One
+ * request is one *step*: the text directives up to and including the next tool call. The agent runs the tool and comes back; the
+ * number of assistant messages since that user message says which step is next. So the server holds no state between requests, and
  * a request that is repeated gets the same answer.
  */
 
@@ -36,9 +37,9 @@ export function nextStep(request) {
   const messages = Array.isArray(request.messages) ? request.messages : [];
   if (messages.some((m) => m.role === "system" && /title generator/i.test(textOf(m.content)))) return [TITLE];
 
-  const last = messages.findLastIndex((m) => m.role === "user");
-  const directives = parse(last < 0 ? "" : textOf(messages[last].content));
-  if (directives.length === 0) return [GREETING];
+  const last = messages.findLastIndex((m) => m.role === "user" && parse(textOf(m.content)).length > 0);
+  if (last < 0) return [GREETING];
+  const directives = parse(textOf(messages[last].content));
 
   const taken = messages.slice(last + 1).filter((m) => m.role === "assistant").length;
   const step = steps(directives)[taken] ?? [FINISHED];

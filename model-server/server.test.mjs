@@ -109,6 +109,14 @@ test("the assistant messages since the user spoke say which step is next", () =>
   assert.deepEqual(names([script, assistant, user("@say new")]), ["say new"]);
 });
 
+test("a message without a script does not interrupt the script before it", () => {
+  const script = user("@bash one\n@bash two");
+  const hurry = user("The container ends soon: finish your work.");
+  const names = (messages) => nextStep({ messages }).map(({ rest }) => rest);
+  assert.deepEqual(names([script, assistant, hurry]), ["two"]);
+  assert.deepEqual(names([script, assistant, hurry, assistant]), ["done"]);
+});
+
 test("what is recalled is what the request holds", () => {
   const recall = user("now\n@recall");
   const said = (messages) => nextStep({ messages }).map(({ name, rest }) => `${name} ${rest}`);

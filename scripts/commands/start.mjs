@@ -1,10 +1,11 @@
 /**
  * `npm start [-- OPTIONS]`: from a fresh clone to a pushed commit.
  *
- * Builds what has changed, starts every service on loopback, runs a first session as a front end would, and keeps serving until
- * Ctrl-C. See USAGE for the options, README.md for the variables.
+ * Builds what has changed, starts every service on loopback, runs a first session as a front end would, or a first town, and keeps
+ * serving until Ctrl-C. See USAGE for the options, README.md for the variables.
  */
 
+import { randomUUID } from "node:crypto";
 import { join, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
@@ -12,6 +13,7 @@ import { Api } from "../lib/api.mjs";
 import { buildAll } from "../lib/build.mjs";
 import { ask } from "../lib/command.mjs";
 import { Failure, report } from "../lib/failure.mjs";
+import { fastLimits } from "../lib/limits.mjs";
 import { hold } from "../lib/lock.mjs";
 import { WORK, inRoot } from "../lib/paths.mjs";
 import { choosePort } from "../lib/ports.mjs";
@@ -19,10 +21,13 @@ import { repositoryUrl, sampleRepository } from "../lib/repository.mjs";
 import { Services } from "../lib/services.mjs";
 import { runSession } from "../lib/session.mjs";
 import { HumanShow, JsonShow } from "../lib/show.mjs";
+import { TownApi } from "../lib/town-api.mjs";
+import { runTown } from "../lib/town.mjs";
 
 const USAGE = `Usage: npm start [-- OPTIONS]
 
   --once          exit after the first session: 0 if it completed and its commit is on the remote
+  --town          run a town instead: three tasks, two agents, and an eviction; with --once, 0 if all of it is merged
   --serve-only    run no session
   --json          print one JSON object per milestone
   --port PORT     the Worker's port (default: any that is free)
@@ -54,7 +59,8 @@ export async function main() {
 
   const out = options.json ? new JsonShow() : new HumanShow();
   const { sandboxd } = await buildAll();
-  const services = new Services({ folder, sandboxd, secretsFile: inRoot(".dev.vars") });
+  const limits = options.town ? fastLimits() : undefined;
+  const services = new Services({ folder, sandboxd, secretsFile: inRoot(".dev.vars"), limits });
   if (services.realModel) {
     out.show({ event: "warning", message: "A real model is configured: its agents run as you, unsandboxed, on this machine." });
   }
@@ -63,25 +69,38 @@ export async function main() {
 
   const ended = services.ended();
   if (!options["serve-only"]) {
-    const work = {
-      gitUrl: gitUrl ?? (await sampleRepository(join(folder, "sample.git"))),
-      prompt: options.prompt ?? (services.realModel ? PROMPT : SCRIPT),
-      model: services.model,
-    };
-    const code = await first(services, work, out, ended, options.once);
+    const show = (milestone) => out.show(milestone);
+    const run = options.town ? firstTown(services, folder, show) : firstSession(services, folder, { gitUrl, prompt: options.prompt }, show);
+    const code = await first(run, out, ended, options.once);
     if (options.once) return code;
   }
   out.show({ event: "serving", url: services.url });
   throw await ended;
 }
 
-/** Runs the first session. Serving goes on if it fails; a service that ends does not let it wait. */
-async function first(services, work, out, ended, once) {
+async function firstSession(services, folder, { gitUrl, prompt }, show) {
+  const work = {
+    gitUrl: gitUrl ?? (await sampleRepository(join(folder, "sample.git"))),
+    prompt: prompt ?? (services.realModel ? PROMPT : SCRIPT),
+    model: services.model,
+  };
+  const outcome = await runSession(new Api(services), work, show);
+  return { ...outcome, ok: outcome.status === "completed" && Boolean(outcome.commit) };
+}
+
+/** In a repository of its own: the tasks are written for an empty one. */
+async function firstTown(services, folder, show) {
+  const gitUrl = await sampleRepository(join(folder, "towns", `${randomUUID()}.git`));
+  const outcome = await runTown(new TownApi(services), { gitUrl, model: services.model }, show);
+  return { ...outcome, ok: outcome.status === "completed" };
+}
+
+/** Waits for what is run first. Serving goes on if it fails; a service that ends does not let it wait. */
+async function first(run, out, ended, once) {
   try {
-    const session = runSession(new Api(services), work, (milestone) => out.show(milestone));
-    const outcome = await Promise.race([session, ended.then((failure) => Promise.reject(failure))]);
+    const { ok, ...outcome } = await Promise.race([run, ended.then((failure) => Promise.reject(failure))]);
     out.show({ event: "result", ...outcome });
-    return outcome.status === "completed" && outcome.commit ? 0 : 1;
+    return ok ? 0 : 1;
   } catch (error) {
     if (once) throw error;
     report(error);
@@ -101,12 +120,16 @@ function parseOptions() {
         prompt: { type: "string" },
         repo: { type: "string" },
         "serve-only": { type: "boolean" },
+        town: { type: "boolean" },
       },
     }));
   } catch (error) {
     throw new Failure(`${error.message.split(". ")[0]}.\n\n${USAGE}`);
   }
   if (values.once && values["serve-only"]) throw new Failure("--once and --serve-only contradict each other: use one.");
+  if (values.town && values["serve-only"]) throw new Failure("--town and --serve-only contradict each other: use one.");
+  if (values.town && process.env.HOLDFAST_MODEL_BASE_URL) throw new Failure("--town needs the scripted model: unset HOLDFAST_MODEL_BASE_URL.");
+  if (values.town && (values.repo ?? values.prompt) !== undefined) throw new Failure("--town works on a sample: leave --repo and --prompt out.");
   if (values.repo !== undefined && values.prompt === undefined) throw new Failure("--repo needs --prompt: say what the agent should do there.");
   return values;
 }

@@ -88,17 +88,33 @@ export class Api {
     return url;
   }
 
-  async #call(path, { method, body, timeoutMs = TIMEOUT_MS }) {
-    const headers = { ...this.#headers, ...(body && { "content-type": "application/json" }) };
-    const response = await fetch(this.url + path, { method, headers, body, signal: AbortSignal.timeout(timeoutMs) });
-    const text = await response.text();
-    let value;
-    try {
-      value = JSON.parse(text);
-    } catch {
-      value = { message: text.slice(0, 200) };
-    }
-    if (!response.ok) throw new ApiError(path.split("?")[0], response.status, value);
-    return value;
+  #call(path, { method, body, timeoutMs }) {
+    return call(this.url + path, { method, headers: this.#headers, body, timeoutMs });
   }
+}
+
+/**
+ * Calls a route that takes and answers JSON.
+ *
+ * @param {string} url
+ * @param {{method: string, headers: Record<string, string>, body?: string, timeoutMs?: number}} options
+ * @returns {Promise<any>} the answer's body
+ * @throws {ApiError} if it is no success
+ */
+export async function call(url, { method, headers, body, timeoutMs = TIMEOUT_MS }) {
+  const response = await fetch(url, {
+    method,
+    headers: { ...headers, ...(body && { "content-type": "application/json" }) },
+    body,
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const text = await response.text();
+  let value;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = { message: text.slice(0, 200) };
+  }
+  if (!response.ok) throw new ApiError(new URL(url).pathname, response.status, value);
+  return value;
 }

@@ -26,6 +26,9 @@ export class Services {
   #folder;
   #sandboxd;
   #secretsFile;
+  #limits;
+  #agent;
+  #front;
   #children = {};
   #vars;
   /** @type {Record<string, string>} */
@@ -36,11 +39,17 @@ export class Services {
    * @param {string} options.folder for state, containers and logs
    * @param {string} options.sandboxd the program
    * @param {string} [options.secretsFile] by default one in the folder
+   * @param {object} [options.limits] that differ from those of production: `HOLDFAST_LIMITS`
+   * @param {string} [options.agent] the folder with the program `kilo`; by default the installed one
+   * @param {(port: number) => Promise<string>} [options.front] opens what containers reach the Worker through, given its port; returns the URL
    */
-  constructor({ folder, sandboxd, secretsFile = join(folder, "secrets") }) {
+  constructor({ folder, sandboxd, secretsFile = join(folder, "secrets"), limits, agent = agentFolder(), front }) {
     this.#folder = folder;
     this.#sandboxd = sandboxd;
     this.#secretsFile = secretsFile;
+    this.#limits = limits;
+    this.#agent = agent;
+    this.#front = front;
     this.secrets = readSecrets(secretsFile);
   }
 
@@ -61,11 +70,12 @@ export class Services {
     this.hostUrl = `http://127.0.0.1:${host.port}`;
     this.modelUrl = modelUrl;
     this.#vars = {
-      WORKER_URL: this.url,
+      WORKER_URL: (await this.#front?.(this.port)) ?? this.url,
       HOLDFAST_HOST_URL: this.hostUrl,
       HOLDFAST_MODEL_BASE_URL: modelUrl,
       HOLDFAST_MODEL: this.model,
       ...(env.HOLDFAST_MODEL_IMAGES && { HOLDFAST_MODEL_IMAGES: env.HOLDFAST_MODEL_IMAGES }),
+      ...(this.#limits && { HOLDFAST_LIMITS: JSON.stringify(this.#limits) }),
     };
     await this.startWorker();
   }
@@ -163,7 +173,7 @@ export class Services {
       name: "The container host (sandboxd host)",
       command: this.#sandboxd,
       args: ["host", "--listen", `127.0.0.1:${port}`, "--root", this.containers, "--exit-with-stdin"],
-      env: { PATH: `${agentFolder()}${delimiter}${env.PATH}`, HOLDFAST_HOST_TOKEN: this.secrets.HOLDFAST_HOST_TOKEN },
+      env: { PATH: `${this.#agent}${delimiter}${env.PATH}`, HOLDFAST_HOST_TOKEN: this.secrets.HOLDFAST_HOST_TOKEN },
       cwd: ROOT,
       log: join(this.#folder, "logs", "host.log"),
     });

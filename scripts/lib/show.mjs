@@ -77,6 +77,22 @@ function lines(milestone) {
       return [["notice", milestone.message]];
     case "result":
       return result(milestone);
+    case "town":
+      return [["town", `${milestone.town} (repository: ${milestone.gitUrl})`]];
+    case "convoy":
+      return [["convoy", `${milestone.title}: ${milestone.beads} beads`]];
+    case "bead":
+      return [[milestone.type === "issue" ? "bead" : "review", bead(milestone)]];
+    case "agent_status":
+      return [["agent", `${milestone.agent}: ${milestone.message}`]];
+    case "container":
+      return [["container", milestone.replaces ? `${milestone.instance} is the replacement` : `${milestone.instance} runs`]];
+    case "eviction":
+      return [["evict", "SIGTERM to the container, while agents work"]];
+    case "drain":
+      return [["drain", milestone.draining ? "the town drains: nothing is dispatched" : `over after ${seconds(milestone.ms)}: work goes on`]];
+    case "receipt":
+      return [["saved", receipt(milestone)]];
     case "serving":
       return [["serving", `${milestone.url} until Ctrl-C`]];
     default:
@@ -84,7 +100,30 @@ function lines(milestone) {
   }
 }
 
-function result({ status, error, branch, commit, phases }) {
+function bead({ title, status, agent }) {
+  const by = agent && status === "in_progress" ? ` (${agent})` : "";
+  return `${title}: ${status.replace("_", " ")}${by}`;
+}
+
+function receipt({ agent, title, branch, commit, pushed, reason }) {
+  return `${title} (${agent}): ${branch} at ${commit?.slice(0, 8)}${pushed ? ", pushed" : `, not pushed: ${reason}`}`;
+}
+
+function result(outcome) {
+  return outcome.phases ? sessionResult(outcome) : townResult(outcome);
+}
+
+function townResult({ status, beads, landed, files, missing, times }) {
+  const marks = Object.entries(times).map(([name, ms]) => `${name} ${seconds(ms)}`);
+  return [
+    ["result", `${status}: ${beads} beads closed, the convoy ${landed ? "landed" : "did not land"}`],
+    ["merged", files.join(" ")],
+    ...(missing.length > 0 ? [["missing", missing.join(" ")]] : []),
+    ["times", marks.join(", ")],
+  ];
+}
+
+function sessionResult({ status, error, branch, commit, phases }) {
   const times = Object.entries(phases).map(([name, ms]) => `${name} ${seconds(ms)}`);
   return [
     ["result", error ? `${status}: ${error}` : status],

@@ -30,6 +30,11 @@ test("a name that only ends like a crate's is another's", () => {
   assert.deepEqual(withNamesOf(wasm({ 0: "xa::b", 1: "a::hash" }), ["a"]), wasm({ 1: "a::hash" }));
 });
 
+test("what the compiler writes for every type has no name", () => {
+  const derived = { 0: "core::ptr::drop_in_place<a::b>", 1: "<a::b as core::clone::Clone>::clone", 2: "a::b::drop_in_place" };
+  assert.deepEqual(withNamesOf(wasm(derived), ["a"]), wasm({ 2: "a::b::drop_in_place" }));
+});
+
 test("a file without names is not touched", () => {
   const empty = Buffer.from([0, 0x61, 0x73, 0x6d, 1, 0, 0, 0]);
   assert.deepEqual(withNamesOf(empty, ["a"]), empty);
