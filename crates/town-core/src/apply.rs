@@ -55,6 +55,10 @@ impl Step<'_> {
     fn apply_action(&mut self, action: &Action) -> Result<(), Fault> {
         match action {
             Action::ClearBeadAssignee { bead } => {
+                if let Some(holder) = store::agent::hooked_to(self.db, bead)? {
+                    // It is taken for lost, and may work on where its words do not reach the town.
+                    self.stop_agent(&holder.agent.id, "its bead was taken away")?;
+                }
                 self.unhook_bead(bead)?;
                 Ok(store::bead::set_assignee(self.db, self.now, bead, None)?)
             }

@@ -85,6 +85,24 @@ fn who_loses_its_bead_to_another_is_stopped() {
     );
 }
 
+/// A container could not reach its town for minutes. The town gave a bead of it to another agent, in the same container, while the first worked on.
+#[test]
+fn who_is_taken_for_lost_is_stopped_before_its_bead_goes_to_another() {
+    let mut world = World::new();
+    let (agent, bead) = world.working();
+    let mut stopped = false;
+    for _ in 0..10 {
+        world.tick_after(MINUTE);
+        stopped |= effects(&world.outputs)
+            .iter()
+            .any(|effect| matches!(effect, Effect::Stop { agent: of, .. } if *of == agent));
+        if world.bead(&bead).assignee_agent_bead_id.as_ref() != Some(&agent) {
+            break;
+        }
+    }
+    assert!(stopped);
+}
+
 /// A stop could not be carried out at once and was still owed when the agent was sent again: its next try ended the new run.
 #[test]
 fn a_stop_that_is_still_owed_does_not_end_the_next_run() {
