@@ -93,9 +93,9 @@ impl GitManager {
         let pinned = save.worktree.pinned(&git);
         let current = current_branch(&pinned).await?;
         save.worktree.verify()?;
-        remove_locks(save.worktree, current.as_ref());
+        let was_cut_short = remove_locks(save.worktree, current.as_ref());
         receipt.branch = current.as_ref().map(Branch::to_string);
-        receipt.left_out = stage(&pinned).await?;
+        receipt.left_out = stage(&pinned, was_cut_short).await?;
         pinned.run(&["commit", "--quiet", "--no-verify", "--allow-empty", "-m", MESSAGE]).await?;
         let commit = pinned.run(&["rev-parse", "HEAD"]).await?.first_line();
         receipt.commit = Some(commit.clone());
@@ -166,22 +166,27 @@ fn destination(current: Option<Branch>, own: &Branch, default: &Branch) -> Branc
 }
 
 /// Stages everything. What git cannot take, such as a repository inside that has no commit yet, does not keep the rest out.
-async fn stage(pinned: &Pinned) -> Result<Option<String>, GitFailure> {
-    match pinned.run(&["add", "--all", "--ignore-errors", "."]).await {
+///
+/// Where a git command was cut short, what is missing may be what a checkout had not written yet: no file is taken for deleted then.
+async fn stage(pinned: &Pinned, was_cut_short: bool) -> Result<Option<String>, GitFailure> {
+    let what = if was_cut_short { "--ignore-removal" } else { "--all" };
+    match pinned.run(&["add", what, "--ignore-errors", "."]).await {
         Ok(_) => Ok(None),
         Err(GitFailure::Git(GitError::Failed { tail, .. })) => Ok(Some(tail)),
         Err(error) => Err(error),
     }
 }
 
-/// Removes what a git command that was killed in the middle left. The caller has verified the worktree.
-fn remove_locks(worktree: &Worktree, branch: Option<&Branch>) {
+/// Removes what a git command that was killed in the middle left, and says whether one was that changes files. The caller has verified the worktree.
+fn remove_locks(worktree: &Worktree, branch: Option<&Branch>) -> bool {
+    let was_cut_short = worktree.git_dir().join("index.lock").exists();
     let own = ["index.lock", "HEAD.lock"].map(|name| worktree.git_dir().join(name));
     let of_branch = branch.map(|branch| worktree.common_dir().join(format!("{}.lock", branch.local_ref())));
     for lock in own.into_iter().chain(of_branch) {
         // A lock that cannot be removed is told by the command that it stops.
         let _ = fs::remove_file(lock);
     }
+    was_cut_short
 }
 
 #[cfg(test)]

@@ -101,6 +101,22 @@ async fn a_remote_that_takes_nothing_is_told_and_the_commit_is_there() {
     assert_eq!(git(worktree.path(), &["rev-parse", "HEAD"]).trim(), receipt.commit.unwrap());
 }
 
+/// A refinery was frozen in the middle of a checkout: what git had taken away and not yet written again was saved as deleted, and merged so.
+#[tokio::test]
+async fn what_is_missing_after_a_command_that_was_cut_short_is_not_saved_as_deleted() {
+    let stage = Stage::new();
+    let worktree = stage.worktree(BRANCH).await;
+    fs::remove_file(worktree.path().join("README")).unwrap();
+    fs::write(worktree.path().join("new"), "n").unwrap();
+    fs::write(worktree.git_dir().join("index.lock"), "").unwrap();
+    assert_eq!(stage.save(&worktree, BRANCH).await.outcome, Outcome::Pushed);
+    assert_eq!(stage.on_remote(BRANCH, "README").as_deref(), Some("hello"));
+    assert_eq!(stage.on_remote(BRANCH, "new").as_deref(), Some("n"));
+    fs::remove_file(worktree.path().join("README")).unwrap();
+    assert_eq!(stage.save(&worktree, BRANCH).await.outcome, Outcome::Pushed);
+    assert_eq!(stage.on_remote(BRANCH, "README"), None, "without a lock it is the agent that deleted it");
+}
+
 #[tokio::test]
 async fn locks_of_killed_commands_stop_nothing() {
     let stage = Stage::new();
