@@ -77,12 +77,13 @@ async function run(play, ended) {
   };
   await say([own("session.turn.open")]);
   await play(say);
+  // A viewer that comes while the turn runs is told where the agent stands, which the agent did not say.
+  await until("the end of the execution", async () => (await it.api.session(turns.sessionId)).execution === null, 60_000);
   const is = (frame) => frame.executionId === executionId && frame.streamEventType === ended;
   await until(`${ended} is in the log`, async () => (await turns.replayed()).some(is), 60_000);
   const { kinds, ...found } = await stored(executionId);
   assert.ok(!kinds.includes("events_lost"), "events were given up");
   assert.deepEqual(found, expected(said));
-  await until("the end of the execution", async () => (await it.api.session(turns.sessionId)).execution === null);
   return kinds;
 }
 

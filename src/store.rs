@@ -27,6 +27,11 @@ const BINDING: &str = "STORE";
 /// How long one call to the bucket may take: that of 64 MiB on a slow connection.
 const CALL_MS: i64 = 60_000;
 
+/// The key of the session database of a town's agent.
+pub fn agent_snapshot(town: &str, agent: &str) -> String {
+    format!("towns/{town}/agents/{agent}")
+}
+
 /// Why a body was not taken.
 pub enum PutError {
     /// The bucket takes no body of unknown length.

@@ -27,15 +27,7 @@ impl Shell {
             if let Some(Ok(())) = started {
                 log::info("container_start", &[("instance", &instance)]);
                 shell.report(&Input::Started { instance: instance.clone() });
-                // Where the platform says so here, and not by a call: as long as this object lives.
-                // A crash comes as an error there.
-                let ended = match shell.runtime.ended().await {
-                    Ok(ended) => ended,
-                    Err(_) => matches!(shell.runtime.running().await, Ok(false)),
-                };
-                if ended {
-                    shell.report(&Input::Ended { instance });
-                }
+                shell.await_end(instance).await;
                 return;
             }
             let error =
@@ -43,6 +35,23 @@ impl Shell {
             log::error("container_start", &[("instance", &instance), ("error", &error)]);
             shell.report(&Input::StartFailed { instance });
         });
+    }
+
+    /// Waits for the end of a container that runs, beside everything else.
+    pub fn hear_end(self: &Rc<Self>, instance: String) {
+        let shell = Rc::clone(self);
+        self.state.wait_until(async move { shell.await_end(instance).await });
+    }
+
+    /// Reports the end, where the platform says so here and not by a call: as long as this object lives. A crash comes as an error there.
+    async fn await_end(self: &Rc<Self>, instance: String) {
+        let ended = match self.runtime.ended().await {
+            Ok(ended) => ended,
+            Err(_) => matches!(self.runtime.running().await, Ok(false)),
+        };
+        if ended {
+            self.report(&Input::Ended { instance });
+        }
     }
 
     /// Starts a container and waits until it is healthy. Bounded by the caller; ends early when the start is no longer wanted.

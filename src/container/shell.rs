@@ -93,11 +93,15 @@ impl Shell {
         Response::empty()
     }
 
-    /// Before the first event after construction: a start that was under way begins again.
+    /// Before the first event after construction: a start that was under way begins again, and whoever waited for a container's end waits anew.
     pub fn wake(self: &Rc<Self>) -> worker::Result<()> {
         if !self.woken.get() {
             self.turn(&Input::Woke)?;
             self.woken.set(true);
+            let known = lifecycle::load(&self.db).map_err(failed)?;
+            if let Some(known) = known.filter(|known| matches!(known.state, Life::Running | Life::Stopping)) {
+                self.hear_end(known.instance);
+            }
         }
         Ok(())
     }

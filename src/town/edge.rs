@@ -86,7 +86,8 @@ pub async fn agent_log(request: &Request, env: &Env, ids: &Ids, body: &[u8]) -> 
         let agent = body.id("agent_id", AgentId::parse)?;
         let data = body.value("data").map_or_else(|| "{}".to_owned(), ToString::to_string);
         let data = RawValue::from_string(data).map_err(worker::Error::from)?;
-        agent::record(env, town, &agent, &NewEvent { event_type: body.text("event_type")?, data }).await?;
+        let event = NewEvent { event_type: body.text("event_type")?, data }.cut();
+        agent::record(env, town, &agent, &event).await?;
         return Ok(http::json(201, &Success::new(json!({"appended": true})))?);
     }
     let url = request.url()?;
@@ -103,7 +104,7 @@ pub async fn agent_log(request: &Request, env: &Env, ids: &Ids, body: &[u8]) -> 
 
 /// `…/agents/{agent}/db-snapshot`. The key holds the town: an agent's id alone is no proof of whose it is.
 pub async fn snapshot(request: &Request, env: &Env, ids: &Ids) -> Result<Response, TownError> {
-    let key = format!("towns/{}/agents/{}", ids.town()?, ids.agent()?);
+    let key = store::agent_snapshot(ids.town()?.as_str(), ids.agent()?.as_str());
     match request.method() {
         Method::Get => store::get(env, &key).await?.ok_or(TownError::NotFound("Snapshot not found")),
         Method::Delete => {

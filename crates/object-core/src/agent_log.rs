@@ -18,6 +18,13 @@ const PRUNE_EVERY: i64 = 256;
 /// How many are listed at once, at the most.
 pub const LISTED_MAX: i64 = 500;
 
+/// The largest data of an event that are kept, in bytes. What is larger is only told of.
+const DATA_BYTES_MAX: usize = 64 * 1024;
+/// The longest name of a kind of event, in characters.
+const TYPE_CHARS_MAX: usize = 200;
+/// About how many bytes of events are listed at once; the first is always listed, so that a cursor goes on.
+const LISTED_BYTES_MAX: i64 = 1024 * 1024;
+
 /// The schema of the object.
 pub const MIGRATIONS: &[Migration] = &[Migration {
     version: 1,
@@ -33,6 +40,16 @@ pub struct NewEvent {
     pub event_type: String,
     /// Kept as it came.
     pub data: Box<RawValue>,
+}
+
+impl NewEvent {
+    /// The event within the bounds of the log: too long a name is cut, data that are too large are replaced by `{"truncated": <their bytes>}`.
+    pub fn cut(self) -> Self {
+        let event_type = self.event_type.chars().take(TYPE_CHARS_MAX).collect();
+        let bytes = self.data.get().len();
+        let told = (bytes > DATA_BYTES_MAX).then(|| RawValue::from_string(format!("{{\"truncated\":{bytes}}}")));
+        Self { event_type, data: told.and_then(Result::ok).unwrap_or(self.data) }
+    }
 }
 
 /// An event, as it is listed.
@@ -63,11 +80,14 @@ pub fn append(db: &dyn Database, now: i64, event: &NewEvent) -> Result<(), Datab
     Ok(())
 }
 
-/// The events after `after`, oldest first.
+/// The events after `after`, oldest first: at most `limit`, and about 1 MiB. The last one's id is the cursor to the rest.
 pub fn list(db: &dyn Database, agent: &str, after: i64, limit: i64) -> Result<Vec<Event>, DatabaseError> {
     let rows = db.query(
-        "SELECT id, type, data, at FROM event WHERE id > ? ORDER BY id LIMIT ?",
-        &[after.into(), limit.clamp(0, LISTED_MAX).into()],
+        "SELECT id, type, data, at FROM (
+            SELECT id, type, data, at, SUM(LENGTH(CAST(data AS BLOB))) OVER (ORDER BY id) - LENGTH(CAST(data AS BLOB)) AS before
+            FROM (SELECT id, type, data, at FROM event WHERE id > ? ORDER BY id LIMIT ?)
+         ) WHERE before < ? ORDER BY id",
+        &[after.into(), limit.clamp(0, LISTED_MAX).into(), LISTED_BYTES_MAX.into()],
     )?;
     let broken = |error: serde_json::Error| DatabaseError::Sql(format!("event: {error}"));
     rows.iter()
@@ -112,6 +132,34 @@ mod tests {
         let told: Vec<_> = next.iter().map(|event| (event.id, event.data.get())).collect();
         assert_eq!(told, [(501, "{\"n\": 501}"), (502, "{\"n\": 502}")]);
         assert_eq!(next[0].created_at, "1970-01-01T00:00:00.501Z");
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_is_only_told_of() {
+        let data = |bytes: usize| RawValue::from_string(format!("\"{}\"", "x".repeat(bytes - 2))).unwrap();
+        let cut = |bytes| NewEvent { event_type: "é".repeat(999), data: data(bytes) }.cut();
+        assert_eq!(cut(DATA_BYTES_MAX).data.get().len(), DATA_BYTES_MAX);
+        let too_large = cut(DATA_BYTES_MAX + 1);
+        assert_eq!(too_large.data.get(), format!("{{\"truncated\":{}}}", DATA_BYTES_MAX + 1));
+        assert_eq!(too_large.event_type.chars().count(), TYPE_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_list_ends_at_a_mebibyte_and_the_cursor_goes_on() {
+        let db = log();
+        let data = || RawValue::from_string(format!("\"{}\"", "x".repeat(DATA_BYTES_MAX - 2))).unwrap();
+        for n in 0..40 {
+            append(&db, n, &NewEvent { event_type: "t".into(), data: data() }).unwrap();
+        }
+        let mut cursor = 0;
+        let mut pages = Vec::new();
+        loop {
+            let page = list(&db, "a", cursor, 500).unwrap();
+            let Some(last) = page.last() else { break };
+            cursor = last.id;
+            pages.push(page.len());
+        }
+        assert_eq!(pages, [16, 16, 8]);
     }
 
     #[test]

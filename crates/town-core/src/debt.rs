@@ -49,12 +49,12 @@ impl Step<'_> {
                     Err(fault) => return Err(fault),
                 };
                 let draining = self.is_draining()?;
-                if draining && start.is_some() && bead.is_none() {
-                    // The mayor's words are kept for the next container.
-                    self.defer(&debt)?;
+                if draining && start.is_some() {
+                    // Whatever came of the tries before, the container ends: they burn nothing, and the next container is asked.
+                    self.outcome(&debt.key, &Outcome::Draining)?;
                     continue;
                 }
-                if start.is_none() || draining {
+                if start.is_none() {
                     // Where it stands is settled by heartbeats, or by their absence.
                     Owed::<Effect>::settle(self.db, &debt.key)?;
                     continue;
@@ -74,6 +74,13 @@ impl Step<'_> {
         let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return Ok(()) };
         match (&debt.effect, outcome) {
             (Effect::Start { bead: None, .. }, Outcome::Draining) => self.defer(&debt),
+            // The mayor has no bead from which its words could be had again: they are kept until they certainly arrived.
+            (Effect::Start { bead: None, .. }, Outcome::NotRunning | Outcome::Unknown { .. })
+                if debt.attempt < self.limits.effect_tries_max =>
+            {
+                Ok(())
+            }
+            (Effect::Start { bead: None, .. }, Outcome::Unknown { reason }) => self.drop_debt(&debt, reason),
             (Effect::Start { agent, bead, .. }, _) => {
                 Owed::<Effect>::settle(self.db, key)?;
                 self.started(&debt, agent, bead.as_ref(), outcome)
@@ -82,6 +89,11 @@ impl Step<'_> {
                 Owed::<Effect>::settle(self.db, key)?;
                 self.polled(bead, url, *state)
             }
+            // The rules ask again when it is time.
+            (Effect::Poll { bead, .. }, Outcome::Failed { reason }) => {
+                self.drop_debt(&debt, reason)?;
+                self.poll_failed(bead, reason)
+            }
             (Effect::Tell { nudge, mail, .. }, Outcome::Done) => {
                 Owed::<Effect>::settle(self.db, key)?;
                 if let Some(nudge) = nudge {
@@ -89,10 +101,14 @@ impl Step<'_> {
                 }
                 mail.iter().try_for_each(|mail| self.mail_delivered(mail))
             }
-            (Effect::Tell { agent, text, mail, .. }, Outcome::NotRunning) => {
-                Owed::<Effect>::settle(self.db, key)?;
-                if mail.is_empty() { self.not_told(agent, text) } else { Ok(()) }
-            }
+            (Effect::Tell { agent, text, mail, .. }, Outcome::NotRunning) => match self.owed_start(agent)? {
+                // It is on its way there, and is told when it has arrived.
+                Some(start) if start.attempt > 0 => self.defer(&debt),
+                _ => {
+                    Owed::<Effect>::settle(self.db, key)?;
+                    if mail.is_empty() { self.not_told(agent, text) } else { Ok(()) }
+                }
+            },
             // The next container is born with a fresh one.
             (Effect::RefreshToken {}, Outcome::Done | Outcome::NotRunning) => {
                 Owed::<Effect>::settle(self.db, key)?;
@@ -126,10 +142,10 @@ impl Step<'_> {
         bead: Option<&BeadId>,
         outcome: &Outcome,
     ) -> Result<(), Fault> {
-        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
-        if row.agent.current_hook_bead_id.as_ref() != bead {
-            return Ok(());
-        }
+        let row = store::agent::find(self.db, agent)?;
+        let Some(row) = row.filter(|row| row.agent.current_hook_bead_id.as_ref() == bead) else {
+            return self.started_in_vain(agent, outcome);
+        };
         match outcome {
             Outcome::Done => {
                 if row.agent.role != Role::Refinery {
@@ -158,6 +174,24 @@ impl Step<'_> {
         }
     }
 
+    /// The agent is gone, or has other work. A stop that was carried out before it ran ended nothing.
+    fn started_in_vain(&mut self, agent: &AgentId, outcome: &Outcome) -> Result<(), Fault> {
+        let may_run = matches!(outcome, Outcome::Done | Outcome::Unknown { .. });
+        // A later start took its place in the container, or will.
+        let is_replaced = store::agent::find(self.db, agent)?.is_some_and(|row| row.is_running());
+        if !may_run || is_replaced || self.owed_start(agent)?.is_some() {
+            return Ok(());
+        }
+        self.stop_agent(agent, "it was started for work that it has no more")
+    }
+
+    /// The start of an agent that is owed.
+    pub fn owed_start(&self, agent: &AgentId) -> Result<Option<Debt<Effect>>, Fault> {
+        let owed = Owed::<Effect>::list(self.db, &format!("start/{agent}"))?;
+        let is_its = |debt: &Debt<Effect>| matches!(&debt.effect, Effect::Start { agent: of, .. } if of == agent);
+        Ok(owed.into_iter().find(is_its))
+    }
+
     fn unburn(&mut self, bead: &BeadId) -> Result<(), Fault> {
         store::bead::uncount_dispatch(self.db, bead)?;
         let found = self.bead(bead)?;
@@ -168,6 +202,7 @@ impl Step<'_> {
     }
 
     fn polled(&mut self, bead: &BeadId, url: &str, state: PullRequestState) -> Result<(), Fault> {
+        self.poll_answered(bead)?;
         let state = match state {
             PullRequestState::Closed => "closed",
             PullRequestState::Merged => "merged",

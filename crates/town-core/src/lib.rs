@@ -37,6 +37,7 @@ pub mod limits;
 mod mayor;
 pub mod message;
 mod molecule;
+mod poll;
 mod prompt;
 mod queue;
 mod reconcile;

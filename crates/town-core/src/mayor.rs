@@ -5,8 +5,6 @@ use crate::error::Fault;
 use crate::message::Output;
 use crate::message::effect::Effect;
 use crate::store;
-use object_core::owed::Debt;
-use object_core::owed::Owed;
 use protocol::town::agent::Agent;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
@@ -66,12 +64,8 @@ impl Step<'_> {
         if !is_there(mayor) {
             return self.start_mayor(mayor, text);
         }
-        let start = Effect::Start { agent: mayor.id.clone(), bead: None, prompt: None };
-        if let Some(Debt { attempt: 0, effect: Effect::Start { agent, bead, prompt }, .. }) =
-            Owed::<Effect>::find(self.db, &start.key())?
-        {
-            let prompt = [prompt, Some(text.to_owned())].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
-            self.owe(&Effect::Start { agent, bead, prompt: Some(prompt) })?;
+        if self.owed_start(&mayor.id)?.is_some_and(|start| start.attempt == 0) {
+            self.owe_mayor(mayor, text)?;
             return Ok(MayorSession::Starting);
         }
         store::agent::asked(self.db, self.now, &mayor.id)?;
@@ -82,8 +76,18 @@ impl Step<'_> {
 
     pub fn start_mayor(&mut self, mayor: &Agent, prompt: &str) -> Result<MayorSession, Fault> {
         store::agent::dispatched(self.db, self.now, &mayor.id)?;
-        self.owe(&Effect::Start { agent: mayor.id.clone(), bead: None, prompt: Some(prompt.to_owned()) })?;
+        self.owe_mayor(mayor, prompt)?;
         Ok(MayorSession::Starting)
+    }
+
+    /// Owes its start with these words, after those with which it is owed already.
+    fn owe_mayor(&mut self, mayor: &Agent, text: &str) -> Result<(), Fault> {
+        let earlier = match self.owed_start(&mayor.id)?.map(|start| start.effect) {
+            Some(Effect::Start { prompt, .. }) => prompt,
+            _ => None,
+        };
+        let prompt = [earlier, Some(text.to_owned())].into_iter().flatten().collect::<Vec<_>>().join("\n\n");
+        self.owe(&Effect::Start { agent: mayor.id.clone(), bead: None, prompt: Some(prompt) })
     }
 }
 

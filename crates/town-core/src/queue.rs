@@ -36,7 +36,7 @@ impl Step<'_> {
         exit_reason: Option<&str>,
     ) -> Result<(), Fault> {
         let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
-        if !row.is_running() || self.is_draining()? || !self.ends_a_run(&row, status, self.now) {
+        if !row.is_running() || !self.ends_a_run(&row, status, self.now)? {
             return Ok(());
         }
         let fact = Fact::ContainerStatus { status: status.clone(), exit_reason: exit_reason.map(str::to_owned) };
@@ -110,21 +110,25 @@ impl Step<'_> {
         }
     }
 
-    /// Whether an agent is over when its container says this of it. A container that just started may not know it yet.
-    fn ends_a_run(&self, row: &AgentRow, status: &ContainerAgentStatus, said_at: i64) -> bool {
+    /// Whether an agent is over when its container says this of it. While the container drains, an agent that ended is being saved: its receipt and
+    /// its report come, and find its bead only on its hook. One that the container does not know is saved by nobody; but a container that just
+    /// started may not know it yet, and the mayor whose start is owed was not sent to it.
+    fn ends_a_run(&self, row: &AgentRow, status: &ContainerAgentStatus, said_at: i64) -> Result<bool, Fault> {
         let seen_at = row.agent.last_activity_at.unwrap_or_default();
-        match status {
-            ContainerAgentStatus::Exited => seen_at <= said_at,
-            ContainerAgentStatus::NotFound => self.now.saturating_sub(seen_at) >= self.limits.cold_start_ms,
+        Ok(match status {
+            ContainerAgentStatus::Exited | ContainerAgentStatus::Failed => seen_at <= said_at && !self.is_draining()?,
+            ContainerAgentStatus::NotFound => {
+                let is_awaited = row.agent.role == Role::Mayor && self.owed_start(&row.agent.id)?.is_some();
+                self.now.saturating_sub(seen_at) >= self.limits.cold_start_ms && !is_awaited
+            }
             _ => false,
-        }
+        })
     }
 
-    /// Only the end of a run tells something, and only of an agent that is taken for running. While the container drains, an agent that ended
-    /// is being saved: its receipt and its report come, and find its bead only on its hook.
+    /// Only the end of a run tells something, and only of an agent that is taken for running.
     fn container_says(&mut self, agent: &AgentId, status: &ContainerAgentStatus, said_at: i64) -> Result<(), Fault> {
         let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
-        if !row.is_running() || self.is_draining()? || !self.ends_a_run(&row, status, said_at) {
+        if !row.is_running() || !self.ends_a_run(&row, status, said_at)? {
             return Ok(());
         }
         let hook = self.hooked_bead(&row.agent)?;

@@ -1,6 +1,7 @@
 //! Reviews: submitted by polecats, decided by refineries, pull requests or the container (spec/town.md 8.1, 8.3).
 
 use crate::Step;
+use crate::bead::FailureReason;
 use crate::error::Fault;
 use crate::error::Refusal;
 use crate::message::bead::NewBead;
@@ -95,6 +96,18 @@ impl Step<'_> {
         message: &str,
         commit: Option<&str>,
     ) -> Result<(), Fault> {
+        self.decide_review(entry, result, message, commit, None)
+    }
+
+    /// Decides a review, and says why where it is no reviewer who decides.
+    pub fn decide_review(
+        &mut self,
+        entry: &BeadId,
+        result: ReviewResult,
+        message: &str,
+        commit: Option<&str>,
+        reason: Option<FailureReason>,
+    ) -> Result<(), Fault> {
         let review = self.bead(entry)?;
         if review.kind != BeadType::MergeRequest {
             return Err(Refusal::NotWorkable { bead: entry.clone(), why: "not a merge request".into() }.into());
@@ -103,7 +116,7 @@ impl Step<'_> {
             return Ok(());
         }
         let status = if result == ReviewResult::Merged { BeadStatus::Closed } else { BeadStatus::Failed };
-        self.set_status(entry, status, "system", None)?;
+        self.set_status(entry, status, "system", reason)?;
         self.unhook_bead(entry)?;
         if let Some(commit) = commit {
             store::review::set_merge_commit(self.db, entry, commit)?;

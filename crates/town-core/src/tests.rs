@@ -12,6 +12,7 @@ mod events;
 mod mayor;
 mod model;
 mod patrol;
+mod polls;
 mod properties;
 mod reconciler;
 mod reviews;

@@ -20,6 +20,7 @@ use crate::agent;
 use crate::forge;
 use crate::log;
 use crate::object::within;
+use crate::store;
 use container::Reply;
 use protocol::id::AgentId;
 use protocol::id::RigId;
@@ -101,7 +102,9 @@ impl Shell {
     ) -> worker::Result<Option<Outcome>> {
         Ok(Some(match effect {
             Effect::Forget { agent } => {
-                agent::forget(&self.env, &self.name(), agent).await?;
+                let town = self.name();
+                agent::forget(&self.env, &town, agent).await?;
+                store::remove(&self.env, &store::agent_snapshot(&town, agent.as_str())).await?;
                 Outcome::Done
             }
             Effect::Poll { url, .. } => forge::poll(&self.config, &self.town_config()?, url).await,
@@ -158,7 +161,7 @@ impl Shell {
 
 fn reason(outcome: Option<&Outcome>) -> &str {
     match outcome {
-        None => "the container is not up yet",
+        None => "the container was not reached",
         Some(Outcome::Done) => "done",
         Some(Outcome::Draining) => "the container drains",
         Some(Outcome::Failed { reason } | Outcome::Unknown { reason }) => reason,

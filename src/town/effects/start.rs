@@ -5,6 +5,7 @@ use super::container;
 use super::container::Reply;
 use super::settings;
 use crate::http;
+use crate::log;
 use crate::object::now_ms;
 use crate::town::token;
 use protocol::id::TownId;
@@ -30,25 +31,42 @@ struct Told {
 }
 
 impl Shell {
-    /// Starts an agent, and the container for it. None: the container is not up yet.
-    pub(super) async fn start(self: &Rc<Self>, attempt: i64, mut start: StartAgent) -> worker::Result<Option<Outcome>> {
+    /// Starts an agent, and the container for it. None: the container was not asked, or is not up yet.
+    pub(super) async fn start(self: &Rc<Self>, attempt: i64, start: StartAgent) -> worker::Result<Option<Outcome>> {
+        let body = match self.prepare(attempt, start).await {
+            Ok(Ok(body)) => body,
+            // It was not asked, so this try started nothing.
+            Ok(Err(Outcome::Unknown { reason })) => return Ok(self.not_asked(&reason)),
+            Ok(Err(outcome)) => return Ok(Some(outcome)),
+            Err(error) => return Ok(self.not_asked(&error.to_string())),
+        };
+        let path = "/agents/start?wake=1";
+        let reply = container::send(&self.env, &self.name(), Method::Post, path, Some(&body)).await?;
+        Ok(started(&reply))
+    }
+
+    fn not_asked(&self, reason: &str) -> Option<Outcome> {
+        log::info("town_start_not_asked", &[("town", &self.name()), ("reason", reason)]);
+        None
+    }
+
+    /// All that comes before the container is asked: the body, or the outcome where it need not be asked.
+    async fn prepare(self: &Rc<Self>, attempt: i64, mut start: StartAgent) -> worker::Result<Result<String, Outcome>> {
         if attempt > 1 && self.has_started(attempt, &start).await? {
-            return Ok(Some(Outcome::Done));
+            return Ok(Err(Outcome::Done));
         }
-        let (town, settings) = (self.name(), self.town_config()?);
+        let settings = self.town_config()?;
         let Some(token) = self.container_token(&settings) else {
-            return Ok(Some(Outcome::Failed { reason: NO_SECRET.into() }));
+            return Ok(Err(Outcome::Failed { reason: NO_SECRET.into() }));
         };
         start.env_vars.extend(settings::environment(&settings));
         start.env_vars.insert("GASTOWN_CONTAINER_TOKEN".into(), token);
         // Before its first boot, a container must know whose it is.
         let kept = self.push_settings(&settings).await?;
         if kept.status != 200 {
-            return Ok(Some(kept.outcome()));
+            return Ok(Err(kept.outcome()));
         }
-        let body = serde_json::to_string(&start)?;
-        let reply = container::send(&self.env, &town, Method::Post, "/agents/start?wake=1", Some(&body)).await?;
-        Ok(started(&reply))
+        Ok(Ok(serde_json::to_string(&start)?))
     }
 
     /// Whether an earlier try started it after all: a second start would end the agent and begin anew. One that runs since before the first try

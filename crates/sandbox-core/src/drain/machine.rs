@@ -24,12 +24,22 @@ pub struct Drain {
     entries: Vec<Entry>,
     /// Nudges that were not answered yet.
     nudging: Vec<AgentId>,
+    /// Whether the town's list of live agents is empty, or could not be emptied.
+    cleared: bool,
 }
 
 impl Drain {
     /// A drain that has not begun.
     pub fn new(limits: DrainLimits) -> Self {
-        Self { limits, phase: Phase::Calm, phase_by: None, all_by: None, entries: vec![], nudging: vec![] }
+        Self {
+            limits,
+            phase: Phase::Calm,
+            phase_by: None,
+            all_by: None,
+            entries: vec![],
+            nudging: vec![],
+            cleared: false,
+        }
     }
 
     /// Where it stands.
@@ -50,7 +60,10 @@ impl Drain {
     pub fn receive(&mut self, now_ms: i64, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
         match input {
-            Input::Cleared if self.phase == Phase::Closing => self.finish(&mut out),
+            Input::Cleared if self.phase == Phase::Closing => {
+                self.cleared = true;
+                self.proceed(now_ms, &mut out);
+            }
             Input::Frozen { agent, outcome } => self.on_frozen(now_ms, &agent, outcome, &mut out),
             Input::Members(members) => self.on_members(now_ms, members, &mut out),
             Input::Notified if self.phase == Phase::Notifying => self.nudge(now_ms, &mut out),
@@ -216,19 +229,32 @@ impl Drain {
 
     /// Begins what there is a place for; ends the phase if nothing is left.
     fn proceed(&mut self, now_ms: i64, out: &mut Vec<Output>) {
-        if self.phase != Phase::Saving {
-            return;
+        if self.phase == Phase::Saving {
+            let by = now_ms.saturating_add(self.limits.save_ms);
+            while let Some(entry) = self.next_to_save() {
+                entry.stage = Stage::Saving { by };
+                out.push(Output::Save(entry.member.id.clone()));
+            }
         }
-        let by = now_ms.saturating_add(self.limits.save_ms);
-        let running = self.entries.iter().filter(|entry| matches!(entry.stage, Stage::Saving { .. })).count();
-        let places = self.limits.saves_at_once.max(1).saturating_sub(running);
-        for entry in self.entries.iter_mut().filter(|entry| entry.stage == Stage::Frozen).take(places) {
-            entry.stage = Stage::Saving { by };
-            out.push(Output::Save(entry.member.id.clone()));
+        let is_done = self.entries.iter().all(|entry| entry.stage == Stage::Done);
+        match self.phase {
+            Phase::Saving if is_done => self.close(now_ms, out),
+            // The end of the process would lose what is still being told.
+            Phase::Closing if is_done && self.cleared => self.finish(out),
+            _ => {}
         }
-        if self.entries.iter().all(|entry| entry.stage == Stage::Done) {
-            self.close(now_ms, out);
+    }
+
+    /// Whose worktree is saved next, if there is a place. Two saves in one worktree would remove each other's locks, so one waits for the
+    /// other. Work that was interrupted goes first: who ended by itself in the same worktree then finds nothing left to save.
+    fn next_to_save(&mut self) -> Option<&mut Entry> {
+        let saving = self.entries.iter().filter(|entry| matches!(entry.stage, Stage::Saving { .. }));
+        let busy: Vec<Option<String>> = saving.map(|entry| entry.member.worktree.clone()).collect();
+        if busy.len() >= self.limits.saves_at_once.max(1) {
+            return None;
         }
+        let waiting = self.entries.iter_mut().filter(|entry| entry.stage == Stage::Frozen);
+        waiting.filter(|entry| !busy.contains(&entry.member.worktree)).min_by_key(|entry| !entry.was_live)
     }
 
     fn close(&mut self, now_ms: i64, out: &mut Vec<Output>) {

@@ -22,6 +22,16 @@ impl Receipt {
     pub fn without(reason: impl Into<String>) -> Self {
         Self { branch: String::new(), commit: None, pushed: false, reason: Some(reason.into()) }
     }
+
+    /// The receipt of an agent that left nothing to save.
+    pub fn nothing(branch: impl Into<String>) -> Self {
+        Self { branch: branch.into(), commit: None, pushed: true, reason: None }
+    }
+
+    /// Whether nothing had to be saved.
+    pub fn is_nothing(&self) -> bool {
+        self.pushed && self.commit.is_none()
+    }
 }
 
 /// How far one agent is.

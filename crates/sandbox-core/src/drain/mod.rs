@@ -9,9 +9,10 @@
 //! * **wait**: until no agent but the mayor starts, works or was idle a moment ago; for a bounded time.
 //! * **freeze**: every live agent, the mayor too, at the same time. Saving begins when all have been frozen or given up, so that no agent's git meets ours.
 //! * **save**: the worktree of each frozen agent, and of each that ended by itself before. Never one in which anything may still
-//!   write: not that of an agent that could not be frozen, nor of another agent in the same worktree. Then, agent by agent, the receipt goes
-//!   to the town before the report that the agent ended, because that report sets the bead free for somebody else.
-//! * **close**: the town's list of live agents is emptied.
+//!   write: not that of an agent that could not be frozen, nor of another agent in the same worktree. Agents in one
+//!   worktree are saved one after the other, and who was live before who had ended. Then, agent by agent, the receipt goes to the town before
+//!   the report that the agent ended, because that report sets the bead free for somebody else.
+//! * **close**: the town's list of live agents is emptied, and what the town was not told yet of receipts and ends is awaited.
 //!
 //! It begins once: a second signal changes nothing. Every phase has a deadline, and so has the whole, so that it is over before the platform kills.
 
@@ -40,7 +41,7 @@ pub struct DrainLimits {
     pub save_ms: i64,
     /// All worktrees, receipts and reports.
     pub save_all_ms: i64,
-    /// The last call.
+    /// The last call, and the calls that are still on their way then.
     pub close_ms: i64,
     /// Everything.
     pub total_ms: i64,

@@ -231,6 +231,60 @@ fn saves_are_bounded_in_number_and_in_time() {
 }
 
 #[test]
+fn agents_in_one_worktree_are_saved_one_after_the_other_and_who_was_live_first() {
+    let mut shell = Shell::new(|output| matches!(output, Output::Save(_)));
+    let beside = |name: &str, standing| Member { worktree: Some("/shared".into()), ..member(name, standing) };
+    shell.terminate(&[
+        beside("ended", Standing::Ended),
+        member("gone", Standing::Ended),
+        beside("a", Standing::AtRest),
+        beside("b", Standing::AtRest),
+        member("c", Standing::AtRest),
+    ]);
+    let saves = |shell: &Shell| -> Vec<String> {
+        let of = |output: &Output| match output {
+            Output::Save(agent) => Some(agent.as_str().to_owned()),
+            _ => None,
+        };
+        shell.done.iter().filter_map(of).collect()
+    };
+    let mut saved = |name: &str| {
+        shell.tell(Input::Saved { agent: id(name), receipt: pushed() });
+        saves(&shell)
+    };
+    assert_eq!(saved("nobody"), ["a", "c"], "b waits for a, though there was a place when c began");
+    assert_eq!(saved("c"), ["a", "c", "gone"]);
+    assert_eq!(saved("a"), ["a", "c", "gone", "b"]);
+    assert_eq!(saved("gone"), ["a", "c", "gone", "b"]);
+    assert_eq!(saved("b"), ["a", "c", "gone", "b", "ended"]);
+    saved("ended");
+    assert_eq!(shell.drain.phase(), Phase::Over);
+}
+
+#[test]
+fn what_is_still_being_told_when_the_time_for_saving_is_over_is_awaited() {
+    let mut shell = Shell::new(|output| matches!(output, Output::Tell { .. } | Output::Report(_)));
+    shell.terminate(&[member("a", Standing::AtRest), member("b", Standing::AtRest)]);
+    shell.now_ms = LIMITS.save_all_ms;
+    shell.tell(Input::Tick);
+    assert!(shell.did(&Output::ClearRegistry));
+    assert_eq!(shell.drain.phase(), Phase::Closing);
+    for name in ["a", "b"] {
+        shell.tell(Input::Told(id(name)));
+        assert!(shell.did(&Output::Report(id(name))));
+    }
+    shell.tell(Input::Reported(id("a")));
+    assert_eq!(shell.drain.phase(), Phase::Closing);
+    shell.tell(Input::Reported(id("b")));
+    assert_eq!((shell.drain.phase(), shell.drain.next_deadline()), (Phase::Over, None));
+
+    let mut shell = Shell::new(|output| matches!(output, Output::Tell { .. }));
+    shell.terminate(&[member("a", Standing::AtRest)]);
+    shell.run_out();
+    assert_eq!(shell.now_ms, LIMITS.save_all_ms + LIMITS.close_ms, "but not for ever");
+}
+
+#[test]
 fn everybody_has_a_receipt_when_the_time_for_saving_is_over() {
     let mut shell = Shell::new(|output| matches!(output, Output::Save(_)));
     let members: Vec<Member> = (0..20).map(|n| member(&format!("a{n}"), Standing::AtRest)).collect();
@@ -251,8 +305,7 @@ fn who_ended_by_itself_is_saved_and_told_of_only_if_it_left_something() {
 
     let mut shell = Shell::new(|output| matches!(output, Output::Save(_)));
     shell.tell(Input::Terminate(vec![member("a", Standing::Ended)]));
-    let nothing = Receipt { branch: "b".into(), commit: None, pushed: false, reason: None };
-    shell.tell(Input::Saved { agent: id("a"), receipt: nothing });
+    shell.tell(Input::Saved { agent: id("a"), receipt: Receipt::nothing("b") });
     assert!(shell.did(&Output::Over) && !shell.done.iter().any(|output| matches!(output, Output::Tell { .. })));
 }
 

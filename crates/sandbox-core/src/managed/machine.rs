@@ -55,6 +55,11 @@ impl Managed {
         self.exit_reason.as_deref()
     }
 
+    /// Whether it ended, or is being ended, because the container ends.
+    pub fn is_evicted(&self) -> bool {
+        self.exit_reason.as_deref() == Some(EVICTED)
+    }
+
     /// Whether it runs and is in no turn.
     pub fn is_idle(&self) -> bool {
         self.status == Status::Running && self.quiet != Quiet::Busy

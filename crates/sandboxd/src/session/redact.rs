@@ -49,7 +49,7 @@ impl Redactor {
 }
 
 /// What tools are given to show that they may: variables, and headers, whose last word is the token.
-fn secrets_of_tools(servers: &Value) -> Vec<Secret> {
+pub fn secrets_of_tools(servers: &Value) -> Vec<Secret> {
     let servers = servers.as_object().into_iter().flat_map(|servers| servers.values());
     let given = servers.flat_map(|server| [server.get("environment"), server.get("headers")]).flatten();
     let texts = given.filter_map(Value::as_object).flat_map(|named| named.values()).filter_map(Value::as_str);

@@ -178,7 +178,9 @@ impl Draining {
     fn log_receipt(&mut self, agent: &AgentId, receipt: &Receipt) {
         let Receipt { branch, commit, pushed, reason } = receipt;
         let fields = json!({ "agent": agent, "branch": branch, "commit": commit, "pushed": pushed, "reason": reason });
-        if *pushed {
+        if receipt.is_nothing() {
+            log::info(ROLE, "nothing_to_save", fields);
+        } else if *pushed {
             self.saved = self.saved.saturating_add(1);
             log::info(ROLE, "work_saved", fields);
         } else {

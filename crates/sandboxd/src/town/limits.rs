@@ -29,7 +29,7 @@ pub struct Limits {
     pub drain_nudge_ms: u64,
     /// For agents to finish by themselves (spec/town.md 6.5).
     pub drain_wait_ms: u64,
-    /// Ending all agents: an abort, SIGTERM, SIGKILL, and a look whether anything is left.
+    /// Ending all agents: an abort, the conversation, SIGTERM, SIGKILL, and a look whether anything is left.
     pub drain_freeze_ms: u64,
     /// Saving one worktree (spec/town.md 6.5).
     pub drain_save_ms: u64,
@@ -121,8 +121,13 @@ pub const COMMANDS_MAX: usize = 64;
 pub const EVENT_POSTS_MAX: usize = 8;
 /// One post of an event.
 pub const EVENT_POST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Fetching what was said in a session, before its agent server ends.
+/// Fetching one half of what was said in a session, before its agent server ends.
 pub const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Fetching and packing all of it when the agent is frozen: with the abort before it and the end of the agent server after it, it must fit
+/// into `drain_freeze_ms`, or the agent's work would not be saved for the sake of its conversation.
+pub const FROZEN_CONVERSATION_TIMEOUT: Duration = Duration::from_secs(4);
+/// An abort takes up to 0.4 s (spec/kilo.md 4); a server that takes longer is killed.
+pub const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Stream tickets (spec/town.md 6.2).
 pub const TICKET_LIFE_MS: i64 = 60_000;
 /// See [`TICKET_LIFE_MS`].
@@ -131,6 +136,7 @@ pub const TICKETS_MAX: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::limits::AGENT_STOP_TIMEOUT;
 
     #[test]
     fn a_limit_is_set_by_its_name() {
@@ -144,5 +150,11 @@ mod tests {
         let phases = all.notify_ms + all.nudge_ms + all.wait_ms + all.freeze_ms + all.save_all_ms + all.close_ms;
         assert!(phases <= all.total_ms && all.total_ms < 15 * 60_000);
         assert!(all.save_ms <= all.save_all_ms);
+    }
+
+    #[test]
+    fn an_agent_whose_server_answers_nothing_is_frozen_in_time_all_the_same() {
+        let longest = ABORT_TIMEOUT + FROZEN_CONVERSATION_TIMEOUT + AGENT_STOP_TIMEOUT;
+        assert!(longest < Duration::from_millis(Limits::default().drain_freeze_ms));
     }
 }

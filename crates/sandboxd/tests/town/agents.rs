@@ -58,6 +58,10 @@ async fn a_message_reaches_a_running_agent_and_none_that_was_stopped() {
     assert_eq!(stage.post("/agents/a/message", json!({ "prompt": "" })).await.0, 400);
 
     assert_eq!(stage.post("/agents/a/stop", json!({})).await, (200, json!({ "stopped": true })));
+    let patched = stage.call(reqwest::Method::PATCH, "/agents/a/model").json(&json!({ "model": "holdfast/other" }));
+    assert_eq!(stage.answer(patched).await.0, 409, "nobody is started anew who is over");
+    let status = stage.status("a").await;
+    assert_eq!((&status["serverPort"], &status["sessionId"]), (&Value::Null, &Value::Null));
     let status = stage.status("a").await;
     assert_eq!((&status["status"], &status["exitReason"]), (&json!("exited"), &json!("stopped")));
     assert_eq!(stage.leftovers(), Vec::<String>::new(), "its tools ended with it");

@@ -3,6 +3,7 @@
 use crate::stage::Stage;
 use crate::support::until_async;
 use nix::sys::signal::Signal;
+use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 
@@ -87,6 +88,9 @@ async fn while_it_drains_nothing_is_started_no_heart_beats_and_no_nonce_is_ackno
 
     let (status, body) = stage.post("/agents/start", stage.request("b", "polecat", "write b b")).await;
     assert_eq!((status, &body["error"]), (503, &json!("Container is draining, cannot start new agents")));
+    let patched = stage.call(Method::PATCH, "/agents/a/model").json(&json!({ "model": "holdfast/other" }));
+    assert_eq!(stage.answer(patched).await.0, 503);
+    assert_eq!(stage.status("a").await["status"], "running", "nothing was ended for it");
     let health =
         stage.client.get(format!("{}/health", stage.url)).header("X-Drain-Nonce", "n1").header("X-Town-Id", "t1");
     assert_eq!(health.send().await.unwrap().json::<Value>().await.unwrap()["draining"], true);

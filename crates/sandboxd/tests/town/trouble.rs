@@ -112,6 +112,8 @@ async fn who_ended_before_the_eviction_is_saved_if_it_left_something() {
     assert_eq!(stage.worker.calls("a/eviction-context").len(), 1);
     assert_eq!(stage.worker.calls("a/completed").len(), 1, "its end was told before");
     assert!(stage.worker.calls("b/eviction-context").is_empty(), "nothing is committed on top of what is whole");
+    assert_eq!(stage.logged("nothing_to_save")[0]["agent"], "b");
+    assert_eq!(stage.logged("drained")[0]["pushed"], 1);
     let newest = Command::new("git").args(["log", "-1", "--format=%s", "gt/b"]).current_dir(stage.remote()).output();
     assert_eq!(String::from_utf8(newest.unwrap().stdout).unwrap().trim(), "b");
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Delete the event log of an agent that is no more.
+    /// Delete the event log and the snapshot of an agent that is no more.
     Forget {
         /// Who.
         agent: AgentId,

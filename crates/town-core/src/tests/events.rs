@@ -152,6 +152,16 @@ fn an_agent_that_exited_is_idle_and_its_bead_waits_for_its_rule() {
 }
 
 #[test]
+fn an_agent_that_failed_in_its_container_has_ended_too() {
+    let mut world = World::new();
+    let (agent, _) = world.working();
+    world.now += SECOND;
+    world.take(Input::Observed { agent: agent.clone(), status: ContainerAgentStatus::Failed, exit_reason: None });
+    world.tick();
+    assert_eq!(world.agent(&agent).status, AgentStatus::Idle);
+}
+
+#[test]
 fn a_container_that_just_started_may_not_know_its_agents_for_three_minutes() {
     let mut world = World::new();
     let (agent, _) = world.working();

@@ -4,6 +4,7 @@ use super::world::World;
 use super::world::effects;
 use super::world::notices;
 use super::world::starts;
+use crate::limits::Limits;
 use crate::message::Answer;
 use crate::message::Call;
 use crate::message::Input;
@@ -12,9 +13,12 @@ use crate::message::call::AgentCall;
 use crate::message::call::TownCall;
 use crate::message::effect::Effect;
 use crate::message::effect::Outcome;
+use object_core::time::MINUTE;
+use object_core::time::SECOND;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
 use protocol::town::bead::BeadStatus;
+use protocol::town::container::ContainerAgentStatus;
 use protocol::town::mayor::MayorSession;
 
 #[test]
@@ -76,4 +80,68 @@ fn an_empty_agent_id_completes_the_mayor() {
     world.set_agent_status(&mayor, &AgentStatus::Working);
     world.completed(None, true, None);
     assert_eq!(world.agent(&mayor).status, AgentStatus::Idle);
+}
+
+fn message(text: &str) -> Call {
+    Call::Town(TownCall::MessageMayor { message: text.into() })
+}
+
+#[test]
+fn two_messages_to_a_mayor_that_is_gone_both_reach_the_next_one() {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    world.started_as(&mayor, Outcome::Done);
+    let mut tells = Vec::new();
+    for words in ["one", "two"] {
+        world.call(message(words));
+        tells.extend(effects(&world.outputs).iter().map(Effect::key));
+    }
+    for key in &tells {
+        world.take(Input::Outcome { key: key.clone(), outcome: Outcome::NotRunning });
+    }
+    assert_eq!(world.started.last().unwrap().prompt, "one");
+    world.started_as(&mayor, Outcome::Done);
+    let told = effects(&world.run(MINUTE));
+    assert!(told.iter().any(|effect| matches!(effect, Effect::Tell { text, .. } if text == "two")), "{told:?}");
+}
+
+#[test]
+fn words_that_could_not_be_told_wait_with_those_that_wait_for_the_next_container() {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    world.started_as(&mayor, Outcome::Done);
+    for words in ["one", "two"] {
+        world.call(message(words));
+    }
+    let nonce = world.drain();
+    for key in world.owed("tell/") {
+        world.take(Input::Outcome { key, outcome: Outcome::NotRunning });
+    }
+    world.run(5 * MINUTE);
+    let not_found = Input::Observed { agent: mayor, status: ContainerAgentStatus::NotFound, exit_reason: None };
+    world.take(not_found);
+    world.run(MINUTE);
+    assert_eq!(world.started.len(), 1);
+    world.ready(&nonce);
+    world.run(2 * MINUTE);
+    let mut words: Vec<_> = world.started.last().unwrap().prompt.split("\n\n").collect();
+    words.sort_unstable();
+    assert_eq!(words, ["one", "two"]);
+}
+
+#[test]
+fn a_start_of_the_mayor_of_which_nothing_is_known_is_tried_again_with_its_words() {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    for tries in 2..=Limits::default().effect_tries_max {
+        world.started_as(&mayor, Outcome::Unknown { reason: "no answer".into() });
+        let again = starts(&world.run(75 * SECOND));
+        assert_eq!(again.iter().map(|start| start.prompt.as_str()).collect::<Vec<_>>(), ["hello"], "try {tries}");
+    }
+    world.started_as(&mayor, Outcome::Unknown { reason: "no answer".into() });
+    assert!(matches!(&notices(&world.outputs)[..], [Notice::EffectDropped { .. }]), "and given up aloud");
+    assert_eq!(world.owed("start/"), Vec::<String>::new());
 }

@@ -87,6 +87,39 @@ fn a_start_that_certainly_failed_leaves_the_bead_and_frees_the_agent_to_try_agai
 }
 
 #[test]
+fn an_agent_that_lost_its_work_while_it_was_started_is_stopped_when_it_runs() {
+    for (ended, is_stopped) in [
+        (Outcome::Done, true),
+        (Outcome::Unknown { reason: "timeout".into() }, true),
+        (Outcome::Failed { reason: "no".into() }, false),
+    ] {
+        let mut world = World::new();
+        let (_, agent) = world.sling("a");
+        world.done(Call::Agent(AgentCall::Reset { agent: agent.id.clone() }));
+        // The stop came before the agent was there.
+        let stop = format!("stop/{}", agent.id);
+        world.take(Input::Outcome { key: stop.clone(), outcome: Outcome::Done });
+        assert_eq!(world.owed("stop/"), Vec::<String>::new());
+        outcome(&mut world, &agent.id, ended.clone());
+        assert_eq!(world.owed("stop/") == [stop], is_stopped, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_start_that_came_to_nothing_does_not_stop_the_next() {
+    let mut world = World::new();
+    let (_, agent) = world.sling("a");
+    let late = world.owed("start/").remove(0);
+    world.done(Call::Agent(AgentCall::Reset { agent: agent.id.clone() }));
+    let other = world.issue("b");
+    world.hook(&agent.id, &other);
+    world.tick();
+    assert_eq!(world.owed(&format!("start/{}", agent.id)).len(), 2);
+    world.take(Input::Outcome { key: late, outcome: Outcome::Done });
+    assert_eq!(world.owed("stop/"), Vec::<String>::new());
+}
+
+#[test]
 fn a_start_that_a_draining_container_refused_burns_no_try() {
     let mut world = World::new();
     let (bead, agent) = world.sling("a");

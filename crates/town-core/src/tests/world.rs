@@ -153,6 +153,12 @@ impl World {
         outputs
     }
 
+    /// The keys of what is owed that begin with `prefix`.
+    pub fn owed(&self, prefix: &str) -> Vec<String> {
+        let sql = "SELECT key FROM owed WHERE substr(key, 1, length(?1)) = ?1 ORDER BY since, key";
+        self.db.query(sql, &[prefix.into()]).unwrap().iter().map(|row| row.get(0).unwrap()).collect()
+    }
+
     pub fn sql(&self, sql: &str, parameters: &[Value]) {
         self.db.query(sql, parameters).unwrap();
     }

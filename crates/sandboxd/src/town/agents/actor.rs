@@ -59,6 +59,8 @@ pub struct Actor {
     /// Its conversation, once its server was given back.
     pub(super) taken: Option<Taken>,
     pub(super) session: Option<Session>,
+    /// Its event stream or its agent server is gone: nothing is heard of it any more, and it is known.
+    pub(super) deaf: bool,
 }
 
 impl Actor {
@@ -108,6 +110,9 @@ impl Actor {
                 }
             }
         };
+        if outcome.is_err() {
+            self.forget_server();
+        }
         match outcome {
             Ok(session) => self.begin(session, reason).await,
             Err(StartError::Aborted) => {
@@ -160,7 +165,7 @@ impl Actor {
         let pause = deadline.map_or(Duration::MAX, until);
         let mut gone = session.lease.gone();
         tokio::select! {
-            note = session.events.next() => match note {
+            note = session.events.next(), if !self.deaf => match note {
                 Some(Note::Chunk(chunk)) => {
                     let mut events = Vec::new();
                     session.events.decoder.push(&chunk, |event| events.push(event.to_owned()));
@@ -168,13 +173,21 @@ impl Actor {
                         self.hear(&event).await;
                     }
                 }
-                Some(Note::Ended { .. }) | None => self.receive(Input::StreamEnded).await,
+                Some(Note::Ended { .. }) | None => self.lose().await,
             },
-            () = ended(&mut gone) => self.receive(Input::StreamEnded).await,
+            () = ended(&mut gone), if !self.deaf => self.lose().await,
             Some(command) = self.commands.recv() => self.obey(command).await,
             Some(Ok(answer)) = self.asked.join_next(), if !self.asked.is_empty() => self.receive(answer).await,
             () = tokio::time::sleep(pause), if deadline.is_some() => self.receive(Input::Tick).await,
+            // Nobody can ask anything of it any more.
+            else => self.receive(Input::Stop).await,
         }
+    }
+
+    /// While the container drains, it goes on without being heard: said once, or it would be said in every step.
+    async fn lose(&mut self) {
+        self.deaf = true;
+        self.receive(Input::StreamEnded).await;
     }
 
     async fn obey(&mut self, command: Command) {
@@ -212,7 +225,12 @@ impl Actor {
     async fn say(&mut self, text: &str) -> Result<(), String> {
         self.receive(Input::Prompted).await;
         let Some(session) = &self.session else { return Err(format!("Agent {} is not running", self.place.agent)) };
-        let outcome = session.talk.prompt(text).await.map_err(|error| error.to_string());
+        let outcome = if self.deaf {
+            // A turn that could not be seen to end would hold up the drain.
+            Err(format!("Agent {} cannot be heard any more", self.place.agent))
+        } else {
+            session.talk.prompt(text).await.map_err(|error| session.redactor.clean(&error.to_string()))
+        };
         if outcome.is_err() {
             // It has nothing new to do; if it has something old, its events say so.
             self.receive(Input::Idle).await;
@@ -300,14 +318,25 @@ impl Actor {
     async fn let_go(&mut self) {
         let Some(Session { lease, talk, events, .. }) = self.session.take() else { return };
         drop(events);
+        self.forget_server();
         let aborted = talk.abort().await;
         let home = environment::home(&self.shared.config.root, &self.place.agent);
-        // A server that does not even abort will not answer this either.
-        self.taken = if aborted { conversation::take(&talk, &self.place, &home).await } else { None };
+        let is_evicted = self.view.borrow().machine.is_evicted();
+        self.taken = match (aborted, is_evicted) {
+            // A server that does not even abort will not answer this either.
+            (false, _) => None,
+            (true, true) => conversation::take_quickly(&talk, &self.place, &home).await,
+            (true, false) => conversation::take(&talk, &self.place, &home).await,
+        };
         let clean = lease.release().await;
         self.shared.tools.forget(&self.place.agent);
         self.view.send_modify(|view| view.is_loose = !clean);
         self.left = if clean { Ok(()) } else { Err("processes of the agent are still running".to_owned()) };
+    }
+
+    /// Its port may be another agent's soon.
+    fn forget_server(&self) {
+        self.view.send_modify(|view| (view.port, view.session) = (None, None));
     }
 
     fn answer_enders(&mut self) {

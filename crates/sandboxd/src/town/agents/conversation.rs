@@ -12,6 +12,7 @@ use crate::session::snapshot::pack;
 use crate::session::snapshot::unpack;
 use crate::town::home::Home;
 use crate::town::home::Place;
+use crate::town::limits::FROZEN_CONVERSATION_TIMEOUT;
 use protocol::id::KiloSessionId;
 use protocol::sandbox::SNAPSHOT_BYTES_MAX;
 use serde::Deserialize;
@@ -98,6 +99,15 @@ pub async fn take(talk: &Talk, place: &Place, home: &Path) -> Option<Taken> {
         Ok(taken) if taken.bytes <= SNAPSHOT_BYTES_MAX => Some(taken),
         Ok(taken) => not_kept(place, &format!("{} bytes are too many", taken.bytes)),
         Err(error) => not_kept(place, &error),
+    }
+}
+
+/// The same for an agent that is frozen, whose work must not wait for its conversation.
+pub async fn take_quickly(talk: &Talk, place: &Place, home: &Path) -> Option<Taken> {
+    let seconds = FROZEN_CONVERSATION_TIMEOUT.as_secs();
+    match tokio::time::timeout(FROZEN_CONVERSATION_TIMEOUT, take(talk, place, home)).await {
+        Ok(taken) => taken,
+        Err(_) => not_kept(place, &format!("the agent server did not give it within {seconds} s")),
     }
 }
 

@@ -11,12 +11,16 @@ use crate::session::kilo::environment::Environment;
 use crate::session::kilo::environment::PROVIDER;
 use crate::session::kilo::environment::SWITCHES;
 use crate::session::kilo::environment::of_model;
+use crate::session::redact::Redactor;
+use crate::session::redact::secrets_of_tools;
+use crate::town::git::Credential;
 use crate::town::git::InvalidName;
 use crate::town::git::RigRepo;
 use crate::town::git::Tokens;
 use crate::town::live::is_free;
 use protocol::id::AgentId;
 use protocol::id::RigId;
+use protocol::sandbox::Secret;
 use protocol::town::container::StartAgent;
 use serde_json::Value;
 use serde_json::json;
@@ -28,8 +32,8 @@ use std::path::PathBuf;
 const NOT_FOR_AGENTS: [&str; 6] =
     ["GIT_TOKEN", "GITHUB_TOKEN", "GITHUB_CLI_PAT", "GITLAB_TOKEN", "KILOCODE_TOKEN", "GASTOWN_CONTAINER_TOKEN"];
 /// Gives git the token that is in the environment.
-const HELPER: &str =
-    "!f() { test \"$1\" = get && printf 'username=%s\\npassword=%s\\n' \"$GASTOWN_GIT_USER\" \"$GH_TOKEN\"; }; f";
+const HELPER: &str = "!f() { test \"$1\" = get && \
+    printf 'username=%s\\npassword=%s\\n' \"$GASTOWN_GIT_USER\" \"$GASTOWN_GIT_TOKEN\"; }; f";
 
 /// The agent's home: its conversation, its caches, and what sandboxd keeps beside them.
 pub fn home(root: &Path, agent: &AgentId) -> PathBuf {
@@ -86,10 +90,7 @@ pub fn for_agent(
     let data = home.join(".local/share");
     let (home, data) = (home.to_string_lossy(), data.to_string_lossy());
     let author = author(shared, request);
-    let outside = shared.live.environment().into_iter().chain(request.env_vars.clone());
-    let mut environment: Environment = outside
-        .filter(|(name, value)| is_free(name) && !NOT_FOR_AGENTS.contains(&name.as_str()) && !value.contains('\0'))
-        .collect();
+    let mut environment: Environment = outside(shared, request).collect();
     for (name, value) in [
         ("PATH", shared.config.path.as_str()),
         ("HOME", &home),
@@ -110,21 +111,47 @@ pub fn for_agent(
         environment.push((name.to_owned(), value.to_owned()));
     }
     environment.extend(SWITCHES.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    environment.extend(for_git_host(shared, request, repo));
+    let credential = repo.and_then(|repo| repo.credential.as_ref());
+    environment.extend(for_git_host(pat(shared, request), credential, repo.map(|repo| &repo.url)));
     let configuration = configuration(model, tools);
     environment.push(("KILO_CONFIG_CONTENT".to_owned(), configuration.to_string()));
     environment
 }
 
-/// What the agent pushes with, good for its repository's host alone; and `GH_TOKEN` for the host's own command.
-fn for_git_host(shared: &Shared, request: &StartAgent, repo: Option<&RigRepo>) -> Environment {
-    let pat = variable(shared, &request.env_vars, "GITHUB_CLI_PAT");
-    let credential = repo.and_then(|repo| repo.credential.as_ref());
+/// Hides from people what [`for_agent`] gives away: the agent's program may quote it when it fails.
+pub fn redactor(
+    shared: &Shared,
+    request: &StartAgent,
+    model: &Model,
+    tools: &Value,
+    repo: Option<&RigRepo>,
+) -> Redactor {
+    let pat = pat(shared, request).map(Secret);
+    let token = repo.and_then(|repo| repo.credential.as_ref()).map(|credential| &credential.token);
+    let of_tools = secrets_of_tools(tools);
+    // A town's own variables are as secret as it takes them for.
+    let own: Vec<Secret> = outside(shared, request).map(|(_, value)| Secret(value)).collect();
+    Redactor::new([&model.api_key].into_iter().chain(&pat).chain(token).chain(&of_tools).chain(&own))
+}
+
+/// The variables that the town and the start give the agent.
+fn outside(shared: &Shared, request: &StartAgent) -> impl Iterator<Item = (String, String)> {
+    let all = shared.live.environment().into_iter().chain(request.env_vars.clone());
+    all.filter(|(name, value)| is_free(name) && !NOT_FOR_AGENTS.contains(&name.as_str()) && !value.contains('\0'))
+}
+
+/// What the user gave for `gh`.
+fn pat(shared: &Shared, request: &StartAgent) -> Option<String> {
+    variable(shared, &request.env_vars, "GITHUB_CLI_PAT")
+}
+
+/// What the agent pushes with, good for its repository's host alone; and `GH_TOKEN` for `gh`, which no other host is shown.
+fn for_git_host(pat: Option<String>, credential: Option<&Credential>, url: Option<&GitUrl>) -> Environment {
     let token = pat.or_else(|| credential.map(|credential| credential.token.expose().to_owned()));
-    let Some(token) = token else { return Environment::new() };
-    let mut environment = vec![("GH_TOKEN".to_owned(), token)];
-    if let (Some(credential), Some(origin)) = (credential, repo.map(|repo| &repo.url).and_then(GitUrl::origin)) {
+    let mut environment: Environment = token.map(|token| ("GH_TOKEN".to_owned(), token)).into_iter().collect();
+    if let (Some(credential), Some(origin)) = (credential, url.and_then(GitUrl::origin)) {
         for (name, value) in [
+            ("GASTOWN_GIT_TOKEN", credential.token.expose()),
             ("GASTOWN_GIT_USER", credential.user),
             ("GIT_CONFIG_COUNT", "1"),
             ("GIT_CONFIG_KEY_0", &format!("credential.{origin}.helper")),
@@ -151,4 +178,35 @@ fn slug(name: &str) -> String {
     let lower = name.to_lowercase();
     let words = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::process::Command;
+    use std::process::Stdio;
+
+    /// What git itself shows `host`, as an agent runs it.
+    fn shown(environment: &Environment, host: &str) -> String {
+        let mut git = Command::new("git");
+        git.args(["credential", "fill"]).env_clear().env("PATH", std::env::var("PATH").unwrap());
+        git.env("GIT_TERMINAL_PROMPT", "0").envs(environment.iter().cloned());
+        git.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut git = git.spawn().unwrap();
+        git.stdin.take().unwrap().write_all(format!("protocol=https\nhost={host}\n\n").as_bytes()).unwrap();
+        String::from_utf8(git.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn the_host_of_the_repository_is_shown_its_own_token_and_never_that_of_gh() {
+        let url = GitUrl::parse("https://git.example/a.git", false).unwrap();
+        let credential = Credential { token: Secret("lab-token".into()), user: "oauth2" };
+        let environment = for_git_host(Some("the-pat".into()), Some(&credential), Some(&url));
+        assert!(environment.contains(&("GH_TOKEN".to_owned(), "the-pat".to_owned())));
+        let own = shown(&environment, "git.example");
+        assert!(own.contains("username=oauth2\npassword=lab-token\n"), "{own}");
+        assert_eq!(shown(&environment, "github.com"), "");
+        assert!(!is_free("GASTOWN_GIT_TOKEN"), "nor can the town replace it");
+    }
 }

@@ -156,26 +156,32 @@ impl Agents {
 
     /// Starts an agent; one that runs under this id is ended before. Comes back when it has its first prompt.
     pub async fn start(&self, request: StartAgent, reason: Reason) -> Result<Agent, StartError> {
+        // Before anything is ended for it.
+        self.refuse_if_draining()?;
         let id = request.agent_id.clone();
-        let slot = self.slots().entry(id.clone()).or_default().clone();
+        let slot = self.slots().entry(id).or_default().clone();
         if let Some(current) = slot.current().filter(|current| !current.view().status().is_over()) {
             // Before the wait, so that a start that hangs gives way.
             let _ = current.end(false).await;
         }
         let _alone = slot.starting.lock().await;
-        if self.shared.home.is_draining() {
-            return Err(StartError::Draining);
-        }
+        self.refuse_if_draining()?;
         if let Some(last) = slot.current() {
             let _ = last.end(false).await;
             // Also one that ended by itself may still be giving its server back, or its conversation away.
             last.commands.closed().await;
         }
+        // Nothing is awaited from here until the agent can be found: a drain that begins later finds it.
+        self.refuse_if_draining()?;
         let (agent, started) = self.spawn(request, reason);
         *slot.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(agent.clone());
         self.forget_old();
         started.await.unwrap_or(Err(StartError::Aborted))?;
         Ok(agent)
+    }
+
+    fn refuse_if_draining(&self) -> Result<(), StartError> {
+        if self.shared.home.is_draining() { Err(StartError::Draining) } else { Ok(()) }
     }
 
     fn spawn(&self, request: StartAgent, reason: Reason) -> (Agent, oneshot::Receiver<Result<(), StartError>>) {
@@ -197,6 +203,7 @@ impl Agents {
             left: Ok(()),
             taken: None,
             session: None,
+            deaf: false,
         };
         self.shared.background.spawn(actor.run(reason, tell));
         (agent, started)

@@ -27,6 +27,10 @@ impl Agents {
         match self.shared.home.registry().await {
             Ok(entries) => {
                 for entry in entries {
+                    // Their hearts do not beat: the town starts again what it misses.
+                    if self.shared.home.is_draining() {
+                        break;
+                    }
                     let agent = entry.agent_id.clone();
                     if !self.is_wanted(&entry).await {
                         log::info(ROLE, "agent_not_hydrated", json!({ "agent": agent }));

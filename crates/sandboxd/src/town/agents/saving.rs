@@ -28,11 +28,10 @@ impl Agents {
             ((Ok(repo), Ok(branch)), false) => Some((repo, branch)),
             _ => None,
         };
-        let ended_before = agent.view().machine.exit_reason() != Some(EVICTED);
-        if ended_before {
+        if !agent.view().machine.is_evicted() {
             match remote {
                 Some((repo, _)) if self.shared.git.is_unsaved(&worktree, repo).await => {}
-                _ => return Receipt { branch: request.branch.clone(), commit: None, pushed: true, reason: None },
+                _ => return Receipt::nothing(&request.branch),
             }
         }
         let saved = self.shared.git.save(Save { worktree: &worktree, author: &author, remote }, Frozen).await;

@@ -16,7 +16,6 @@ use crate::log;
 use crate::session::events::Events;
 use crate::session::events::Note;
 use crate::session::kilo::client::CallError;
-use crate::session::kilo::environment::Environment;
 use crate::session::kilo::import::Importer;
 use crate::session::redact::Redactor;
 use crate::town::git::Branch;
@@ -36,7 +35,6 @@ use serde_json::json;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -80,6 +78,8 @@ pub struct Session {
     pub talk: Talk,
     /// What it says.
     pub events: Events,
+    /// For what its server says when it fails.
+    pub redactor: Redactor,
     /// Whether it continues an earlier conversation.
     pub resumed: bool,
 }
@@ -99,6 +99,8 @@ pub async fn start(
     let (worktree, repo) = worktree(shared, request).await?;
     let workdir = worktree.path().to_owned();
     view.send_modify(|view| view.worktree = Some(Arc::new(worktree)));
+    // A drain saves only where it knows of a worktree.
+    shared.changed.send_replace(());
     let is_mayor = kind(&request.role) == Kind::Mayor;
     let mut system = request.system_prompt.as_deref();
     if is_mayor && let Some(text) = system.take() {
@@ -107,14 +109,19 @@ pub async fn start(
     check_out_for_mayor(shared, request);
 
     let tools = shared.tools.admit(&place, &request.role, &request.branch, shared.address);
+    let redactor = environment::redactor(shared, request, &model, &tools, repo.as_ref());
     let environment = environment::for_agent(shared, request, &model, tools, repo.as_ref());
     let fetched = conversation::fetch(&shared.home, &place, &home).await;
     let fetched = fetched.filter(|fetched| is_mayor || fetched.title == request.branch);
     let resumed = match fetched {
-        Some(fetched) => import(kilo, &environment, &workdir, &fetched, &place).await,
+        Some(fetched) => {
+            let importer = Importer { kilo, environment: &environment, workspace: &workdir, redactor: &redactor };
+            import(&importer, &fetched, &place).await
+        }
         None => None,
     };
-    let lease = shared.servers.lease(kilo, &workdir, &environment).await.map_err(StartError::Server)?;
+    let lease = shared.servers.lease(kilo, &workdir, &environment).await;
+    let lease = lease.map_err(|error| StartError::Server(redactor.clean(&error)))?;
     view.send_modify(|view| view.port = Some(lease.port()));
     let session = match &resumed {
         Some(session) => session.clone(),
@@ -127,7 +134,7 @@ pub async fn start(
     };
     let talk = Talk::with(&shared.http, lease.port(), session, &model.name, system.as_deref());
     let events = subscribe(&talk).await?;
-    Ok(Session { lease, talk, events, resumed: resumed.is_some() })
+    Ok(Session { lease, talk, events, redactor, resumed: resumed.is_some() })
 }
 
 /// Brings the rigs that the mayor may look into up to date, beside its start.
@@ -174,15 +181,7 @@ pub fn repo(shared: &Shared, request: &StartAgent) -> Result<RigRepo, InvalidNam
 }
 
 /// None: it cannot be continued, which is logged, and the agent starts afresh.
-async fn import(
-    kilo: &Path,
-    environment: &Environment,
-    workdir: &Path,
-    fetched: &Fetched,
-    place: &Place,
-) -> Option<KiloSessionId> {
-    let redactor = Redactor::default();
-    let importer = Importer { kilo, environment, workspace: workdir, redactor: &redactor };
+async fn import(importer: &Importer<'_>, fetched: &Fetched, place: &Place) -> Option<KiloSessionId> {
     match importer.import(&fetched.file()).await {
         Ok(()) => Some(fetched.session.clone()),
         Err(error) => {

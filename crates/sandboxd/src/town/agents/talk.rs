@@ -6,6 +6,7 @@ use crate::session::kilo::environment::PROVIDER;
 use crate::session::limits;
 use crate::session::transfer;
 use crate::session::transfer::TransferError;
+use crate::town::limits::ABORT_TIMEOUT;
 use crate::town::limits::CONVERSATION_TIMEOUT;
 use protocol::id::KiloSessionId;
 use reqwest::RequestBuilder;
@@ -15,8 +16,6 @@ use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// An abort takes up to 0.4 s (spec/kilo.md 4); a server that takes longer is killed.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The first prompt takes up to 2.5 s (spec/kilo.md 3); a freeze must not wait for one that hangs.
 const PROMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The two halves of an export.

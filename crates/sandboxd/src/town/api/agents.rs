@@ -101,9 +101,16 @@ pub async fn message(State(town): Shared, Path(id): Path<String>, request: Reque
 
 /// `PATCH /agents/{id}/model`: the agent is started anew with it, and goes on with its conversation.
 pub async fn model(State(town): Shared, Path(id): Path<String>, request: Request) -> Answer {
-    let agent = find(&town, &id)?;
+    if town.is_draining() {
+        return Err(draining());
+    }
     let NewModel { model, small_model } = body::read(request).await?;
     town.agents.wait_until_hydrated().await;
+    let agent = find(&town, &id)?;
+    if !agent.view().status().is_live() {
+        // Its work is over, and may be somebody else's by now.
+        return Err(Refusal::new(StatusCode::CONFLICT, format!("Agent {id} is not running")));
+    }
     let mut start = (*agent.request).clone();
     (start.model, start.small_model) = (model, small_model.or(start.small_model));
     begin(&town, start, Reason::Changed).await?;

@@ -13,7 +13,8 @@ impl GitManager {
 
     async fn find_unsaved(&self, worktree: &Worktree, repo: &RigRepo) -> Result<bool, GitFailure> {
         let pinned = worktree.pinned(&self.git(repo)?);
-        let files = pinned.run(&["status", "--porcelain"]).await?;
+        // The repository's own configuration may hide new files.
+        let files = pinned.run(&["status", "--porcelain", "--untracked-files=normal"]).await?;
         let commits = pinned.run(&["rev-list", "--max-count=1", "HEAD", "--not", "--remotes"]).await?;
         Ok(!files.first_line().is_empty() || !commits.first_line().is_empty())
     }
