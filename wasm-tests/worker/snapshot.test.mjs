@@ -4,7 +4,7 @@ import { env } from "cloudflare:test";
 import { expect, test } from "vitest";
 
 import { eventually } from "./socket.mjs";
-import { ask, newSession, runningSession } from "./wrapper.mjs";
+import { ask, runningSession } from "./wrapper.mjs";
 
 const BYTES_MAX = 64 * 1024 * 1024;
 
@@ -18,8 +18,7 @@ async function put({ snapshot, ...work }, body, headers = {}) {
 }
 
 test("a snapshot is kept and given back to the session's container, and to nobody else", async () => {
-  const session = await newSession("snapshot");
-  const work = await session.work();
+  const { session, ...work } = await runningSession("snapshot");
   expect(work.snapshot.restore).toBe(false);
   expect((await ask(work.snapshot.url, { headers: bearer(work) })).status).toBe(404);
 
@@ -42,8 +41,7 @@ test("a snapshot is kept and given back to the session's container, and to nobod
 });
 
 test("one that is too large, or of unknown length, is refused, and the old one stays", async () => {
-  const session = await newSession("snapshot-large");
-  const work = await session.work();
+  const { session, ...work } = await runningSession("snapshot-large");
   await put(work, "small");
   const [status, text] = await put(work, "x", { "content-length": `${BYTES_MAX + 1}` });
   expect([status, JSON.parse(text).message]).toEqual([413, `The body must have at most ${BYTES_MAX} bytes`]);

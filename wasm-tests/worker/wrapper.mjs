@@ -51,7 +51,7 @@ export async function runningSession(name, fields) {
   const resume = await wrapper.next();
   if (resume.type !== "resume" || resume.lastSeq !== 0) throw new Error(`not a new log: ${JSON.stringify(resume)}`);
   await session.report(start, 1, "kilo_server", DONE);
-  return { session, wrapper, turn: start.turn, report: start.report };
+  return { session, wrapper, turn: start.turn, report: start.report, snapshot: start.snapshot };
 }
 
 class Session {

@@ -112,7 +112,6 @@ async fn what_is_missing_after_a_command_that_was_cut_short_is_not_saved_as_dele
     assert_eq!(stage.save(&worktree, BRANCH).await.outcome, Outcome::Pushed);
     assert_eq!(stage.on_remote(BRANCH, "README").as_deref(), Some("hello"));
     assert_eq!(stage.on_remote(BRANCH, "new").as_deref(), Some("n"));
-    fs::remove_file(worktree.path().join("README")).unwrap();
     assert_eq!(stage.save(&worktree, BRANCH).await.outcome, Outcome::Pushed);
     assert_eq!(stage.on_remote(BRANCH, "README"), None, "without a lock it is the agent that deleted it");
 }
