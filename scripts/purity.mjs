@@ -14,8 +14,8 @@ const TARGET = "wasm32-unknown-unknown";
 
 /** Crates that bring a runtime or randomness. */
 const CRATES = /^(worker(-.*)?|js-sys|web-sys|wasm-bindgen(-.*)?|tokio(-.*)?|rand(_.*)?|getrandom|fastrand)$/;
-/** What no source of a core may name outside of comments. */
-const NAMES = /\b(?:(?:worker|js_sys|web_sys|wasm_bindgen|tokio|rand|getrandom|fastrand)\s*::|SystemTime\b|Instant\b)/;
+/** What no source of a core may name outside of comments; a module of its own may have such a name. */
+const NAMES = /(?<!::)\b(?:(?:worker|js_sys|web_sys|wasm_bindgen|tokio|rand|getrandom|fastrand)\s*::|SystemTime\b|Instant\b)/;
 
 await run(async () => {
   const findings = [
