@@ -36,10 +36,10 @@ export async function main() {
 /** Evictions while agents work, one by one and many in a row, with the real agent. */
 function evictions({ count, seed }) {
   const env = { SOAK_AGENT: "kilo", SOAK_EVICTIONS: count, ...(seed && { SOAK_SEED: seed }) };
-  return run(process.execPath, ["--test", "--test-reporter=spec", "--test-concurrency=1", "e2e/town-eviction.long.mjs", "e2e/town-soak.long.mjs"], env);
+  return run(process.execPath, ["--test", "--test-reporter=spec", "--test-concurrency=1", "e2e/town-tools.long.mjs", "e2e/town-work.long.mjs", "e2e/town-eviction.long.mjs", "e2e/town-soak.long.mjs"], env);
 }
 
-/** What `npm test` runs 100 seeds of. */
+/** What `npm test` runs 100 seeds of sessions of. */
 function simulation({ seeds }) {
   return run(process.execPath, ["scripts/simulate.mjs", "--seeds", seeds, "--shrink"]);
 }
