@@ -19,8 +19,11 @@ const ENDS_STEP = new Set(["bash", "drop", "fail", "hang", "question", "read", "
 /** Every directive there is. */
 export const DIRECTIVES = new Set([...ENDS_STEP, "burst", "look", "recall", "say", "slow", "think"]);
 
-/** The answer to a request for a session's title. */
-const TITLE = { name: "say", rest: "Scripted session" };
+/** What an agent asks beside its work, told by the system prompt. The conversation is only material there: its script is not run. */
+const ASIDES = [
+  { asked: /title generator/i, answer: { name: "say", rest: "Scripted session" } },
+  { asked: /context summarization/i, answer: { name: "say", rest: "The user wrote a script, and it was followed." } },
+];
 /** The answer to a prompt without a script. */
 const GREETING = { name: "say", rest: "Hello from the scripted model. Start a line with @say, @bash or @write to tell it what to do." };
 /** The answer when every step has been taken. */
@@ -35,7 +38,9 @@ const FINISHED = { name: "say", rest: "done" };
  */
 export function nextStep(request) {
   const messages = Array.isArray(request.messages) ? request.messages : [];
-  if (messages.some((m) => m.role === "system" && /title generator/i.test(textOf(m.content)))) return [TITLE];
+  const system = messages.filter((m) => m.role === "system").map((m) => textOf(m.content)).join("\n");
+  const aside = ASIDES.find(({ asked }) => asked.test(system));
+  if (aside) return [aside.answer];
 
   const last = messages.findLastIndex((m) => m.role === "user" && parse(textOf(m.content)).length > 0);
   if (last < 0) return [GREETING];

@@ -137,6 +137,11 @@ test("a title is made without touching the script", () => {
   assert.deepEqual(nextStep({ messages }), [{ name: "say", rest: "Scripted session" }]);
 });
 
+test("a summary is made without touching the scripts of the conversation", () => {
+  const messages = [{ role: "system", content: "You are a context summarization agent." }, user("<conversation>\n@bash rm -rf .\n</conversation>")];
+  assert.deepEqual(nextStep({ messages }).map(({ name }) => name), ["say"]);
+});
+
 test("message parts count as text, and prose is no script", () => {
   assert.equal(nextStep({ messages: [user([{ type: "text", text: "@bash a" }, { type: "image_url" }])] })[0].name, "bash");
   assert.match(nextStep({ messages: [user("mail me@example.com")] })[0].rest, /^Hello/);
