@@ -25,7 +25,7 @@ export async function main() {
     return 0;
   }
   const seeds = whole(values, "seeds");
-  if (values.mutations) return (await runMutations({ seeds })) ? 0 : 1;
+  if (values.mutations) return (await runMutations({ seeds, profile: values.profile })) ? 0 : 1;
   const binary = await buildSimulation();
   const names = chosen(profiles(binary), values.profile);
   if (values.seed !== undefined) return replay(binary, { profile: names[0], seed: whole(values, "seed"), only: values.only });

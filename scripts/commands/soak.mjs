@@ -33,13 +33,13 @@ export async function main() {
   return ok ? 0 : 1;
 }
 
-/** Evictions while agents work, one by one and many in a row, with the real agent. */
+/** Evictions while the real agent works: in three ways, and many in a row, as `npm test` does with a played agent. */
 function evictions({ count, seed }) {
   const env = { SOAK_AGENT: "kilo", SOAK_EVICTIONS: count, ...(seed && { SOAK_SEED: seed }) };
-  return run(process.execPath, ["--test", "--test-reporter=spec", "--test-concurrency=1", "e2e/town-tools.long.mjs", "e2e/town-work.long.mjs", "e2e/town-eviction.long.mjs", "e2e/town-soak.long.mjs"], env);
+  return run(process.execPath, ["--test", "--test-reporter=spec", "--test-concurrency=1", "e2e/town-eviction.long.mjs", "e2e/town-soak.test.mjs"], env);
 }
 
-/** What `npm test` runs 100 seeds of sessions of. */
+/** What `npm test` runs 1,000 seeds of each profile of. */
 function simulation({ seeds }) {
   return run(process.execPath, ["scripts/simulate.mjs", "--seeds", seeds, "--shrink"]);
 }

@@ -49,7 +49,7 @@ const SUITES = [
     // A first look; `npm run simulate` and `npm run soak` look longer.
     name: "simulation",
     minutesMax: 30,
-    command: [process.execPath, "scripts/simulate.mjs", "--profile", "sessions", "--seeds", "100"],
+    command: [process.execPath, "scripts/simulate.mjs", "--profile", "all", "--seeds", "1000"],
     passed: /^\w+: (\d+) seeds passed$/gm,
     failed: /^\w+: (\d+) seeds? failed$/gm,
   },

@@ -36,13 +36,14 @@ export function applies({ file }, root = ROOT) {
   return git(["apply", "--check", file], root);
 }
 
-/** Plants each mutation, searches for it, and prints where it was found. False if one was not, or applies no more. */
-export async function runMutations({ seeds }) {
+/** Plants each mutation of these profiles, searches for it, and prints where it was found. False if one was not, or applies no more. */
+export async function runMutations({ seeds, profile }) {
   const rows = [];
-  for (const mutation of mutations()) {
+  for (const mutation of mutations().filter((known) => profile === "all" || known.profile === profile)) {
     copy();
     rows.push(await find(mutation, seeds));
   }
+  if (rows.length === 0) throw new Failure(`There are no mutations of a profile ${JSON.stringify(profile)}.`);
   console.log(`\n${"mutation".padEnd(58)}${"seed".padStart(6)}  broken promise`);
   for (const { name, found, promise } of rows) console.log(`${name.padEnd(58)}${String(found ?? "–").padStart(6)}  ${promise}`);
   const missed = rows.filter(({ found }) => found === undefined).length;
@@ -52,7 +53,9 @@ export async function runMutations({ seeds }) {
 
 async function find({ profile, name, file }, seeds) {
   if (!git(["apply", file], COPY)) return { name, promise: "it applies no more: bring it up to date" };
-  const binary = await buildSimulation({ root: COPY, target: join(ROOT, "target", "mutations", "target") });
+  // One function differs from build to build.
+  const env = { ...process.env, CARGO_PROFILE_SIM_INCREMENTAL: "true" };
+  const binary = await buildSimulation({ root: COPY, target: join(ROOT, "target", "mutations", "target"), env });
   const { failure } = await search(binary, { profile, seeds, title: `Searching for ${name}` });
   return { name, found: failure?.seed, promise: failure?.promise ?? `none within ${seeds} seeds` };
 }

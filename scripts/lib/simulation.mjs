@@ -12,13 +12,13 @@ import { Progress } from "./progress.mjs";
 const TRACE_LINES = 60;
 
 /**
- * @param {{root?: string, target?: string}} [where] another copy of the sources
+ * @param {{root?: string, target?: string, env?: object}} [where] another copy of the sources
  * @returns {Promise<string>} the program
  */
-export async function buildSimulation({ root = ROOT, target = join(root, "target") } = {}) {
+export async function buildSimulation({ root = ROOT, target = join(root, "target"), env } = {}) {
   const args = ["build", "--profile", "sim", "--package", "simulation", "--bin", "simulate", "--target-dir", target];
   if (root === ROOT) args.push("--locked");
-  await step("Building the simulation", "cargo", args, { cwd: root });
+  await step("Building the simulation", "cargo", args, { cwd: root, env });
   return join(target, "sim", "simulate");
 }
 
@@ -56,9 +56,11 @@ export async function runSeeds(binary, { profile, seeds, from, shrink, coverage 
   if (summary === undefined) throw new Failure(`The simulation of ${profile} broke off.`);
   printSummary(summary, ms);
   if (coverage) printPairs(summary);
+  // The reasons are next to the profile: crates/simulation/src/<profile>/coverage.rs.
+  for (const [state, input, reason] of summary.surprises) console.log(`${state}, ${input}: it came, and is said not to come: ${reason}`);
   if (failure === undefined) {
     console.log(`${profile}: ${summary.seeds} seeds passed`);
-    return true;
+    return !(coverage && summary.surprises.length > 0);
   }
   await printFailure(binary, failure, shrink);
   console.log(`${profile}: 1 seed failed`);
@@ -89,7 +91,12 @@ function printPairs({ pairs, never }) {
     console.log(`  ${state}: ${inputs.join(", ")}`);
   }
   console.log("never:");
-  for (const [state, input, reason] of never) console.log(`  ${state}, ${input}: ${reason ?? "it can be, and was not in these seeds"}`);
+  const lines = new Map();
+  for (const [state, input, reason] of never) {
+    const why = `${state}; ${reason ?? "it can be, and was not in these seeds"}`;
+    lines.set(why, [...(lines.get(why) ?? []), input]);
+  }
+  for (const [why, inputs] of lines) console.log(`  ${why}: ${inputs.join(", ")}`);
 }
 
 async function printFailure(binary, { profile, seed, step: at, promise, what }, shrink) {

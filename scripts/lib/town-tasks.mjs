@@ -3,6 +3,8 @@
  *
  * A bead's body is its agent's script, and the summary of its last call is the script of whoever reviews it. Two agents begin side by side;
  * the third waits for what both made. The poet stops in the middle until its half is in a commit: it never makes one, only an eviction does.
+ *
+ * Whoever goes on with the work of an agent that was taken away begins its script anew: so every step may have been done before, or half.
  */
 
 /** What the poet says when half of its work is on the disk, and nowhere else. */
@@ -18,15 +20,21 @@ export const FILES = {
 /** Calls a tool of the town. */
 export const tool = (name, args) => `@tool ${name} ${JSON.stringify(args)}`;
 
-/** Merges the branch that is checked out, as a reviewer that is content does. A second run of it changes nothing. */
+/** Merges the branch that is checked out, as a reviewer that is content does: without any change to a file on the disk, so that nothing is left if it is cut short. */
+const MERGE = [
+  `ours=origin/main theirs=origin/$(git branch --show-current)`,
+  `merge() { git merge-base --is-ancestor $theirs $ours || git push -q origin $(git commit-tree -m "Merge $theirs" -p $ours -p $theirs $(git merge-tree --write-tree $ours $theirs)):main; }`,
+  `for n in 1 2 3; do git fetch -q origin && merge && break; sleep 1; done`,
+].join("; ");
+
 export const REVIEW = [
-  `@bash git fetch -q origin && b=$(git branch --show-current) && git checkout -q --detach origin/main && git merge -q --no-edit "origin/$b" && git push -q origin HEAD:main && git checkout -q "$b"`,
+  `@bash ${MERGE}`,
   tool("gt_done", { summary: "Merged" }),
 ].join("\n");
 
 /** Commits, pushes, and asks for a review. */
 export const deliver = (message) => [
-  `@bash git add --all && git commit -q -m ${JSON.stringify(message)} && git push -q --set-upstream origin HEAD`,
+  `@bash git add --all && { git diff --cached --quiet || git commit -q -m ${JSON.stringify(message)}; } && git push -q --set-upstream origin HEAD`,
   tool("gt_done", { summary: REVIEW }),
 ];
 
@@ -43,10 +51,10 @@ export const TASKS = [
     title: "Write a poem",
     body: [
       "Add POEM.md.",
-      `@bash ${isSaved} || echo ${JSON.stringify(first)} > POEM.md`,
+      `@bash test -s POEM.md || echo ${JSON.stringify(first)} > POEM.md`,
       tool("gt_status", { message: HALF_WAY }),
       `@bash ${isSaved} || sleep 100`,
-      `@bash echo ${JSON.stringify(second)} >> POEM.md`,
+      `@bash grep -qx ${JSON.stringify(second)} POEM.md || echo ${JSON.stringify(second)} >> POEM.md`,
       ...deliver("Finish the poem"),
     ].join("\n"),
   },

@@ -6,6 +6,7 @@ use crate::Row;
 use crate::Value;
 use crate::check_call;
 use crate::check_integer;
+use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::types::Value as SqliteValue;
 use rusqlite::types::ValueRef;
@@ -48,6 +49,8 @@ impl NativeDatabase {
             connection.set_limit(limit, value)?;
         }
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+        // Otherwise a statement whose plan looked at a parameter is prepared again whenever that is bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         Ok(Self { connection, depth: Cell::new(0) })
     }
 

@@ -95,12 +95,20 @@ impl Step<'_> {
         if open.generation.is_some_and(|generation| generation < current) {
             return Err((409, "Stale wrapper generation"));
         }
-        let drained =
-            execution.completed_at.is_some_and(|at| at.saturating_add(self.config.limits.ingest_drain_ms) <= self.now);
-        if execution.status.is_terminal() && (drained || open.generation.is_none()) {
+        if execution.status.is_terminal() && !self.may_drain(execution, open.generation) {
             return Err((409, "Execution not active"));
         }
         Ok(())
+    }
+
+    /// Whether a wrapper may still deliver what it has of an execution that is over: only the one that ran it, which has connected before, or of which
+    /// its container has said so. Any other has begun too late, and must not hand the agent its prompt: who asked for the turn was told that it
+    /// failed, and may ask again.
+    fn may_drain(&self, execution: &ExecutionRow, generation: Option<i64>) -> bool {
+        let until = execution.completed_at.map(|at| at.saturating_add(self.config.limits.ingest_drain_ms));
+        let has_run = execution.heartbeat_at.is_some() || execution.accepted_at.is_some();
+        let ran_it = has_run && generation == Some(execution.generation);
+        ran_it && until.is_some_and(|until| self.now < until)
     }
 
     /// Frames of one execution share its row, which they write at the end, if at all.

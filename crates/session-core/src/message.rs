@@ -197,12 +197,15 @@ pub enum Effect {
     Release { sandbox: SandboxId, execution: ExecutionId },
     /// Delete what is kept of the session's conversation, and its logs.
     SnapshotRemove { user: UserId, session: SessionId },
-    /// End the session's agent server, if its container runs; with `forget`, leave nothing of the session there.
+    /// End the session's agent server, if its container runs; with `forget`, leave nothing of the session there. With an attempt, unless newer work
+    /// has come: a stop may be overtaken on its way.
     Stop {
         sandbox: SandboxId,
         session: SessionId,
         #[serde(default)]
         forget: bool,
+        #[serde(default)]
+        attempt: Option<u64>,
     },
     /// Have the container do this. A turn's execution holds a lease on the container. The secrets are for its environment, where they win; only the
     /// shell can open them.

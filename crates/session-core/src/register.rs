@@ -155,7 +155,7 @@ impl Step<'_> {
                 if store::session_id(self.db)?.is_none() =>
             {
                 let session = work.workspace.session_id.clone();
-                self.owe(STOP_FORGET, &Effect::Stop { sandbox: sandbox.clone(), session, forget: true })
+                self.owe(STOP_FORGET, &Effect::Stop { sandbox: sandbox.clone(), session, forget: true, attempt: None })
             }
             _ => Ok(()),
         }
@@ -266,7 +266,7 @@ impl Step<'_> {
         }
         self.owe(UNLIST, &Effect::DirectoryRemove { owner: session.owner(), session: session.id.clone() })?;
         let (sandbox, id) = (session.sandbox.clone(), session.id.clone());
-        self.owe(STOP_FORGET, &Effect::Stop { sandbox, session: id, forget: true })
+        self.owe(STOP_FORGET, &Effect::Stop { sandbox, session: id, forget: true, attempt: None })
     }
 }
 

@@ -74,7 +74,9 @@ impl Step<'_> {
             Some((mut session, last, rest)) if rest.idle_stop.is_some_and(|at| at <= self.now) => {
                 session.stopped_after = last.map(|last| last.id);
                 store::save_session(self.db, &session)?;
-                self.owe(STOP, &Effect::Stop { sandbox: session.sandbox, session: session.id, forget: false })
+                let (sandbox, session) = (session.sandbox, session.id);
+                let attempt = store::work(self.db)?.and_then(|work| u64::try_from(work.attempt).ok());
+                self.owe(STOP, &Effect::Stop { sandbox, session, forget: false, attempt })
             }
             _ => Ok(()),
         }

@@ -8,12 +8,25 @@
 //! | The alarm is part of the storage, is set with the write, and is cleared when it rings | [`Storage::set_alarm`], [`Storage::ring`] |
 //! | An alarm rings at least once: an object that was lost while it rang hears it again | [`Storage::ring_again`] |
 
+use crate::run::Fault;
+use crate::run::Run;
 use database::Database;
 use database::DatabaseError;
 use database::NativeDatabase;
 use database::Row;
 use database::Value;
 use std::cell::Cell;
+
+/// An object is lost before its write is durable.
+const CRASH_BEFORE_WRITE: Fault = Fault { name: "crash-before-write", per_million: 1_000 };
+/// An object is lost between its write and its outputs.
+const CRASH_AFTER_WRITE: Fault = Fault { name: "crash-after-write", per_million: 1_000 };
+/// A statement fails.
+const STATEMENT_FAILS: Fault = Fault { name: "statement-fails", per_million: 600 };
+/// The clock of the machine on which an object comes up is wrong, by up to two seconds.
+const CLOCK_SKEWED: Fault = Fault { name: "clock-skewed", per_million: 50_000 };
+/// An alarm rings twice.
+pub const ALARM_DOUBLED: Fault = Fault { name: "alarm-doubled", per_million: 20_000 };
 
 /// How a turn goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +39,37 @@ pub enum Fate {
     CrashAfter,
     /// The statement with this number, from 0, fails.
     Statement(u32),
+}
+
+impl Run {
+    /// How the next turn of an object goes. A statement that fails is one of the first `statements`.
+    pub fn fate(&mut self, statements: u64) -> Fate {
+        if self.fault(CRASH_BEFORE_WRITE) {
+            Fate::CrashBefore
+        } else if self.fault(CRASH_AFTER_WRITE) {
+            Fate::CrashAfter
+        } else if self.fault(STATEMENT_FAILS) {
+            let number = self.random.below("statement", statements);
+            Fate::Statement(u32::try_from(number).unwrap_or(0))
+        } else {
+            Fate::Kept
+        }
+    }
+
+    /// How wrong the clock of the machine is on which an object comes up.
+    pub fn skew(&mut self) -> i64 {
+        if self.fault(CLOCK_SKEWED) { self.random.between("skew", -2_000, 2_000) } else { 0 }
+    }
+
+    /// When an alarm that is set for `at` rings: a little later, or much; never before its time on the clock that its object reads.
+    pub fn rings_at(&mut self, now: i64, at: i64, late: Fault) -> i64 {
+        let after = if self.fault(late) {
+            self.random.between("alarm-late", 1_000, 120_000)
+        } else {
+            self.random.between("alarm", 1, 30)
+        };
+        at.max(now) + after
+    }
 }
 
 /// Why a turn came to nothing.

@@ -7,6 +7,7 @@
 //! | [`queue`] | the future, in order |
 //! | [`run`] | one run: faults, trace, counts, the promise that was broken |
 //! | [`durable`] | what the platform keeps of a Durable Object, and how its turns go wrong |
+//! | [`container`] | the names of what happens to a container object |
 //! | [`profile`] | the profiles by name, and how one seed of one is run |
 //! | [`shrink`] | a shorter schedule that breaks the same promise |
 //! | [`sessions`] | the profile `sessions` |
@@ -26,6 +27,7 @@
 // A run that overflows, or finds something missing that it has put there itself, is to stop at once: the panic is caught and reported with its seed.
 #![allow(clippy::arithmetic_side_effects, clippy::expect_used, clippy::indexing_slicing)]
 
+pub mod container;
 pub mod durable;
 pub mod profile;
 pub mod queue;

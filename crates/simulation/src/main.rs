@@ -132,6 +132,7 @@ fn summary(profile: Profile, seeds: u64, tally: &Tally) -> Value {
     json!({
         "type": "summary", "profile": profile.name, "seeds": seeds, "steps": tally.steps,
         "simulatedMs": tally.simulated_ms, "faults": tally.faults, "pairs": pairs, "never": profile.never(tally),
+        "surprises": profile.surprises(tally),
     })
 }
 

@@ -59,9 +59,15 @@ impl Profile {
     }
 
     /// The pairs of states and inputs that `tally` does not hold, with the reason for those that cannot be.
-    pub fn never(self, tally: &Tally) -> Vec<(&'static str, &'static str, Option<&'static str>)> {
+    pub fn never(self, tally: &Tally) -> Vec<Pair> {
         let seen = |state, input| tally.pairs.contains_key(&(state, input));
         (self.pairs)().into_iter().filter(|(state, input, _)| !seen(*state, *input)).collect()
+    }
+
+    /// The pairs that `tally` holds although they have a reason why they cannot be: the reason is wrong.
+    pub fn surprises(self, tally: &Tally) -> Vec<Pair> {
+        let seen = |state, input| tally.pairs.contains_key(&(state, input));
+        (self.pairs)().into_iter().filter(|(state, input, reason)| reason.is_some() && seen(*state, *input)).collect()
     }
 
     /// Runs one seed to its end. A panic is a broken promise too.

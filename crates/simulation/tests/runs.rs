@@ -37,6 +37,19 @@ fn a_run_without_faults_keeps_every_promise_and_does_its_work() {
 }
 
 #[test]
+fn what_comes_in_a_run_of_sessions_is_in_the_table_and_has_no_reason_not_to() {
+    let profile = PROFILES[0];
+    let table = simulation::sessions::pairs();
+    for seed in [5, 6, 7] {
+        let finished = profile.seed(seed, Options::default());
+        for (state, input) in finished.tally.pairs.keys() {
+            assert!(table.iter().any(|pair| (pair.0, pair.1) == (*state, *input)), "{state}, {input}");
+        }
+        assert_eq!(profile.surprises(&finished.tally), []);
+    }
+}
+
+#[test]
 fn what_was_left_out_of_a_schedule_does_not_happen() {
     let profile = PROFILES[0];
     let all = profile.seed(4, Options::default());

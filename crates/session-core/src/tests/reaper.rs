@@ -177,6 +177,27 @@ fn sixteen_minutes_after_the_last_heartbeat_the_agent_server_is_stopped_once() {
 }
 
 #[test]
+fn a_stop_says_up_to_which_work_so_that_one_that_is_overtaken_ends_nothing_newer() {
+    let (mut world, execution, _) = World::running();
+    world.complete(&execution);
+    world.pass(16 * MINUTE);
+    let stop = |outputs: Vec<Output>| {
+        outputs.into_iter().find_map(|output| match output {
+            Output::Perform { effect: Effect::Stop { attempt, .. }, .. } => attempt,
+            _ => None,
+        })
+    };
+    let newest = |world: &World| {
+        let work = store::work(&world.db).unwrap().unwrap();
+        u64::try_from(work.attempt).unwrap()
+    };
+    assert_eq!(stop(world.tick()), Some(newest(&world)));
+    let before = newest(&world);
+    world.follow_up();
+    assert!(newest(&world) > before, "what comes next is newer than the stop that is under way");
+}
+
+#[test]
 fn after_a_long_preparation_the_clocks_of_its_turn_begin_then() {
     let mut world = World::new();
     world.register(json!({"autoInitiate": true}));

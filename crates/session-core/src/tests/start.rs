@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store;
+use protocol::ingest::Command;
 
 fn work_is_owed(world: &World) -> bool {
     !database::Database::query(&world.db, "SELECT 1 FROM owed WHERE key LIKE 'work/%'", &[]).unwrap().is_empty()
@@ -168,4 +169,43 @@ fn the_wrapper_of_a_lost_container_is_refused_once_that_of_the_new_one_has_conne
     world.complete(&execution);
     assert_eq!(world.connect(&execution, &lost), [stale], "in the drain window too");
     assert!(matches!(&world.connect(&execution, &new)[0], Output::AcceptIngest { .. }));
+}
+
+/// Found by the simulation: a wrapper was killed before the agent had its prompt, and its successor declared the execution failed. A start that had been
+/// asked for again, and took long to arrive, began it once more in the same container; its wrapper had a higher generation, so it was let in, handed the
+/// agent the prompt, and only then heard that it was to stop: a turn ran that its caller had been told would not.
+#[test]
+fn a_start_that_arrives_after_its_execution_has_ended_hands_the_agent_nothing() {
+    let not_active = Output::Refuse { status: 409, message: "Execution not active".into() };
+    let mut world = World::prepared(json!({"autoInitiate": true}));
+    let first = world.asked_work();
+    let execution = first.turn.clone().unwrap().execution_id;
+    world.connect(&execution, &first);
+    let late = world.asked_work();
+    world.frame(&execution, json!({"streamEventType": "error", "data": {"fatal": true, "error": "Wrapper restarted"}}));
+    assert_eq!(
+        world.connect(&execution, &late),
+        std::slice::from_ref(&not_active),
+        "the second generation never ran it"
+    );
+    assert!(matches!(&world.connect(&execution, &first)[0], Output::AcceptIngest { .. }), "the first did");
+
+    let mut world = World::prepared(json!({"autoInitiate": true}));
+    let slow = world.asked_work();
+    let execution = slow.turn.clone().unwrap().execution_id;
+    world.fail_work(&slow, 1);
+    assert_eq!(world.connect(&execution, &slow), [not_active], "nor did a first that had not connected");
+
+    let mut world = World::prepared(json!({"autoInitiate": true}));
+    let deaf = world.asked_work();
+    let execution = deaf.turn.clone().unwrap().execution_id;
+    world.finish_work(&deaf, 1);
+    world.alarm();
+    let accepted = &world.connect(&execution, &deaf)[0];
+    let Output::AcceptIngest { commands, .. } = accepted else { panic!("{accepted:?}") };
+    assert_eq!(
+        commands.last(),
+        Some(&Command::Kill { signal: None }),
+        "the agent has had the prompt: it is told to stop"
+    );
 }

@@ -88,6 +88,10 @@ impl World<'_> {
         let incarnation = self.objects[s].incarnation;
         self.queue.push(self.now + CALL_MS, Event::CallTimesOut { s, incarnation, number, call: id });
         let reply = number;
+        self.objects[s].shadow.asking = match &ask {
+            Ask::Snapshot { token } => Some(token.clone()),
+            Ask::Front(_) | Ask::Progress { .. } => None,
+        };
         let input = match ask {
             Ask::Front(call) => Input::Call { reply, call },
             Ask::Progress { token, progress } => Input::Progress { reply, token, progress },

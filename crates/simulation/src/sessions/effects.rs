@@ -28,6 +28,9 @@ impl World<'_> {
         let id = self.new_id();
         self.run.note(|| format!("object {s} performs {key}"));
         let incarnation = self.objects[s].incarnation;
+        if let Effect::Work { work, .. } = &effect {
+            self.objects[s].shadow.attempts.insert(work.report.token.expose().to_owned(), work.attempt);
+        }
         self.memory(s).flights += 1;
         self.queue.push(self.now + effect.timeout_ms(), Event::FlightTimesOut(id));
         self.flights.insert(id, Flight { s, incarnation, key, effect, over: false });

@@ -1,4 +1,5 @@
-//! What goes wrong around sessions, and how often in ordinary weather ([`crate::run::Run::fault`]).
+//! What goes wrong around sessions, and how often in ordinary weather ([`crate::run::Run::fault`]). What goes wrong with any object is in
+//! `durable.rs`.
 
 use crate::run::Fault;
 
@@ -6,18 +7,8 @@ const fn fault(name: &'static str, per_million: u64) -> Fault {
     Fault { name, per_million }
 }
 
-/// An object is lost before its write is durable.
-pub const CRASH_BEFORE_WRITE: Fault = fault("crash-before-write", 1_000);
-/// An object is lost between its write and its outputs.
-pub const CRASH_AFTER_WRITE: Fault = fault("crash-after-write", 1_000);
-/// A statement fails.
-pub const STATEMENT_FAILS: Fault = fault("statement-fails", 600);
 /// An alarm rings late, by up to two minutes.
 pub const ALARM_LATE: Fault = fault("alarm-late", 20_000);
-/// An alarm rings twice.
-pub const ALARM_DOUBLED: Fault = fault("alarm-doubled", 20_000);
-/// The clock of the machine on which an object comes up is wrong, by up to two seconds.
-pub const CLOCK_SKEWED: Fault = fault("clock-skewed", 50_000);
 /// A container's clock jumps, by up to a minute, in either direction.
 pub const CLOCK_JUMPS: Fault = fault("clock-jumps", 2_000);
 

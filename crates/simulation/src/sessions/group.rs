@@ -97,7 +97,10 @@ impl World<'_> {
         for output in result? {
             match output {
                 Output::Answer { socket, command } => self.answer_frame(sockets[socket], &command),
-                Output::Close { socket, code, .. } => self.send_down(sockets[socket], Down::Close(code)),
+                Output::Close { socket, code, .. } => {
+                    self.check_gap(sockets[socket], code);
+                    self.send_down(sockets[socket], Down::Close(code));
+                }
                 _ => {}
             }
         }
@@ -113,7 +116,11 @@ impl World<'_> {
         self.send_down(socket, Down::Text(text));
     }
 
-    fn refuse_frame(&mut self, socket: SocketId) {
+    /// A frame is not taken.
+    pub fn refuse_frame(&mut self, socket: SocketId) {
+        if let Some(socket) = self.sockets.get_mut(&socket) {
+            socket.refused = true;
+        }
         self.send_down(socket, Down::Close(1011));
     }
 }

@@ -14,6 +14,7 @@ use super::promises::Shadow;
 use super::sockets::SocketId;
 use super::world::Event;
 use super::world::World;
+use crate::durable::ALARM_DOUBLED;
 use crate::durable::Fate;
 use crate::durable::Stopped;
 use crate::durable::Storage;
@@ -31,6 +32,8 @@ use std::collections::BTreeMap;
 
 /// When an alarm whose handler failed rings again.
 const RETRY_MS: i64 = 30_000;
+/// A statement that fails is one of the first of its turn.
+pub const STATEMENTS: u64 = 12;
 /// When an alarm that was lost with its object rings again.
 const RING_AGAIN_MS: i64 = 2_000;
 
@@ -94,7 +97,7 @@ impl World<'_> {
         if self.objects[s].memory.is_some() {
             return;
         }
-        self.objects[s].skew_ms = self.skew();
+        self.objects[s].skew_ms = self.run.skew();
         let known_alarm = self.objects[s].storage.alarm();
         let core = Session::new(self.config.clone());
         self.objects[s].memory = Some(Memory {
@@ -108,28 +111,9 @@ impl World<'_> {
         });
     }
 
-    /// How wrong the clock of the machine is on which an object comes up.
-    pub fn skew(&mut self) -> i64 {
-        if self.run.fault(faults::CLOCK_SKEWED) { self.run.random.between("skew", -2_000, 2_000) } else { 0 }
-    }
-
     /// The memory of an object that was constructed in this event.
     pub fn memory(&mut self, s: usize) -> &mut Memory {
         self.objects[s].memory.as_mut().expect("an object that takes an event is in memory")
-    }
-
-    /// How the next turn of any object goes.
-    pub fn fate(&mut self) -> Fate {
-        if self.run.fault(faults::CRASH_BEFORE_WRITE) {
-            Fate::CrashBefore
-        } else if self.run.fault(faults::CRASH_AFTER_WRITE) {
-            Fate::CrashAfter
-        } else if self.run.fault(faults::STATEMENT_FAILS) {
-            let number = self.run.random.below("statement", 12);
-            Fate::Statement(u32::try_from(number).unwrap_or(0))
-        } else {
-            Fate::Kept
-        }
     }
 
     /// One input, after the frames that came before it. Returns what is for the event that is being handled.
@@ -141,7 +125,7 @@ impl World<'_> {
     /// One transaction and its outputs.
     pub fn receive(&mut self, s: usize, input: Input) -> Result<Vec<Output>, Stopped> {
         let facts = Facts { ingest: self.open_executions(s), viewers: self.viewers_of(s) };
-        let fate = self.fate();
+        let fate = self.run.fate(STATEMENTS);
         let mut entropy = self.run.random.entropy("object");
         let name = name(&input);
         let state = self.objects[s].shadow.state;
@@ -211,19 +195,9 @@ impl World<'_> {
         object.arranged = object.storage.version;
         let (version, at) = (object.storage.version, object.storage.alarm());
         if let Some(at) = at {
-            let at = self.alarm_rings_at(at - self.objects[s].skew_ms);
+            let at = self.run.rings_at(self.now, at - self.objects[s].skew_ms, faults::ALARM_LATE);
             self.queue.push(at, Event::SessionAlarm { s, version });
         }
-    }
-
-    /// An alarm rings a little later than asked for, or much; never before its time on the clock that its object reads.
-    pub fn alarm_rings_at(&mut self, at: i64) -> i64 {
-        let late = if self.run.fault(faults::ALARM_LATE) {
-            self.run.random.between("alarm-late", 1_000, 120_000)
-        } else {
-            self.run.random.between("alarm", 1, 30)
-        };
-        at.max(self.now) + late
     }
 
     pub fn session_alarm(&mut self, s: usize, version: u64) {
@@ -233,7 +207,7 @@ impl World<'_> {
         self.objects[s].shadow.rings += 1;
         self.objects[s].storage.ring();
         self.handle_session_alarm(s);
-        if self.run.fault(faults::ALARM_DOUBLED) {
+        if self.run.fault(ALARM_DOUBLED) {
             self.handle_session_alarm(s);
         }
     }

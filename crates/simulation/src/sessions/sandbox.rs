@@ -7,9 +7,13 @@
 
 use super::effects::FlightId;
 use super::effects::failed;
+use super::object::STATEMENTS;
 use super::requests::Verb;
 use super::world::Event;
 use super::world::World;
+use crate::container::input_name;
+use crate::container::state_name;
+use crate::durable::ALARM_DOUBLED;
 use crate::durable::Fate;
 use crate::durable::Stopped;
 use crate::durable::Storage;
@@ -61,15 +65,14 @@ impl Sandbox {
         Self { storage, memory: None, incarnation: 0, arranged: 0, skew_ms: 0, limits, rings: 0 }
     }
 
+    /// The newest container, and where it is in its life.
+    pub fn container(&self) -> Option<(String, State)> {
+        lifecycle::load(&self.storage.db).ok().flatten().map(|known| (known.instance, known.state))
+    }
+
     /// Where the container is in its life.
     pub fn state(&self) -> &'static str {
-        match lifecycle::load(&self.storage.db).ok().flatten().map(|known| known.state) {
-            None => "container never",
-            Some(State::Running) => "container running",
-            Some(State::Starting) => "container starting",
-            Some(State::Stopped) => "container stopped",
-            Some(State::Stopping) => "container stopping",
-        }
+        state_name(self.container().map(|(_, state)| state))
     }
 }
 
@@ -89,7 +92,7 @@ impl World<'_> {
         if self.sandbox.memory.is_some() {
             return;
         }
-        self.sandbox.skew_ms = self.skew();
+        self.sandbox.skew_ms = self.run.skew();
         self.sandbox.memory = Some(Memory {
             known_alarm: self.sandbox.storage.alarm(),
             woken: false,
@@ -101,9 +104,9 @@ impl World<'_> {
     }
 
     pub fn sandbox_turn(&mut self, input: &Input) -> Result<(), Stopped> {
-        let fate = self.fate();
+        let fate = self.run.fate(STATEMENTS);
         let mut entropy = self.run.random.entropy("sandbox");
-        let state = self.sandbox.state();
+        let (state, before) = (self.sandbox.state(), self.sandbox.container());
         self.run.cover(state, input_name(input));
         self.run.note(|| format!("sandbox [{state}] {input:?}"));
         let Sandbox { storage, limits, skew_ms, .. } = &mut self.sandbox;
@@ -128,6 +131,7 @@ impl World<'_> {
             self.sandbox.storage.set_alarm(alarm);
         }
         self.sandbox_arrange();
+        self.check_news(before, input);
         if fate == Fate::CrashAfter {
             self.sandbox_lose();
             return Err(Stopped::Crashed);
@@ -158,7 +162,7 @@ impl World<'_> {
         self.sandbox.arranged = self.sandbox.storage.version;
         let version = self.sandbox.storage.version;
         if let Some(at) = self.sandbox.storage.alarm() {
-            let at = self.alarm_rings_at(at - self.sandbox.skew_ms);
+            let at = self.run.rings_at(self.now, at - self.sandbox.skew_ms, faults::ALARM_LATE);
             self.queue.push(at, Event::SandboxAlarm { version });
         }
     }
@@ -169,7 +173,7 @@ impl World<'_> {
         }
         self.sandbox.rings += 1;
         self.sandbox.storage.ring();
-        for _ in 0..if self.run.fault(faults::ALARM_DOUBLED) { 2 } else { 1 } {
+        for _ in 0..if self.run.fault(ALARM_DOUBLED) { 2 } else { 1 } {
             self.sandbox_construct();
             if let Some(memory) = &mut self.sandbox.memory {
                 memory.known_alarm = None;
@@ -216,17 +220,5 @@ impl World<'_> {
             self.sandbox.memory = None;
             self.sandbox.incarnation += 1;
         }
-    }
-}
-
-fn input_name(input: &Input) -> &'static str {
-    match input {
-        Input::Ended { .. } => "ended",
-        Input::Release { .. } => "release",
-        Input::StartFailed { .. } => "start-failed",
-        Input::Started { .. } => "started",
-        Input::Tick => "tick",
-        Input::Want { .. } => "want",
-        Input::Woke => "woke",
     }
 }

@@ -42,6 +42,8 @@ pub struct Socket {
     cut: bool,
     /// It takes nothing more from the peer, who is not told.
     pub stalled: bool,
+    /// A frame of the peer was not taken: what follows it is a gap.
+    pub refused: bool,
     up_at: i64,
     down_at: i64,
 }
@@ -105,6 +107,7 @@ impl World<'_> {
             peer_open: true,
             cut: false,
             stalled: false,
+            refused: false,
             up_at: now,
             down_at: now,
         };
@@ -266,7 +269,7 @@ impl World<'_> {
                 if self.wake(s).is_ok() {
                     self.message(s, id, text);
                 } else {
-                    self.send_down(id, Down::Close(1011));
+                    self.refuse_frame(id);
                 }
             }
             Up::Close(code) => self.closed(s, id, code),

@@ -236,6 +236,9 @@ impl World<'_> {
     pub fn container_request(&mut self, pid: u64, flight: FlightId) {
         let (s, effect) = (self.flights[&flight].s, self.flights[&flight].effect.clone());
         let known = self.processes.get(&pid).is_some_and(|process| process.sessions.contains_key(&s));
+        let newest =
+            self.processes.get(&pid).and_then(|process| process.sessions.get(&s)).and_then(|w| w.attempt.as_ref());
+        let newest = newest.map_or(0, |(progress, ..)| progress.attempt);
         let outcome = match effect {
             Effect::Work { work, .. } => {
                 if self.processes.get(&pid).is_none_or(|process| process.draining) {
@@ -262,6 +265,7 @@ impl World<'_> {
                     None => refused("NO_JOB", "No turn runs"),
                 }
             }
+            Effect::Stop { attempt: Some(attempt), .. } if newest > attempt => Outcome::Done,
             Effect::Stop { forget, .. } if known || forget => {
                 self.add_worker(pid, s);
                 self.with_worker(pid, s, |world, w| {

@@ -62,10 +62,10 @@ pub struct Agent {
 }
 
 /// Who waits for its start.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Replier {
     Ask(u64),
-    Hydration,
+    Hydration(AgentId),
 }
 
 /// Who waits for its end.
@@ -121,11 +121,12 @@ impl World<'_> {
         let is_mayor = given.request.role == Role::Mayor;
         let idle_ms = if given.request.role == Role::Refinery { REFINERY_IDLE_MS } else { IDLE_MS };
         let waits = Waits { idle_ms, draining_idle_ms: DRAINING_IDLE_MS };
+        let started_at = self.clock_of(pid);
         let Some(process) = self.processes.get_mut(&pid) else { return };
         let agent = Agent {
             run,
             machine: Managed::new(is_mayor, waits, process.acks.is_draining()),
-            started_at: self.now,
+            started_at,
             worktree: None,
             session: false,
             loose: false,
@@ -244,7 +245,7 @@ impl World<'_> {
         if !self.is_turn(pid, turn) {
             return;
         }
-        let now = self.now;
+        let now = self.clock_of(pid);
         let Some(agent) = self.agent(pid, &turn.agent) else { return };
         if !agent.session && !agent.loose {
             return;
@@ -273,7 +274,7 @@ impl World<'_> {
 
     /// Takes what happened through its machine, and does what that asks for.
     pub fn feel(&mut self, pid: u64, id: &AgentId, input: Input) {
-        let now = self.now;
+        let now = self.clock_of(pid);
         let Some(agent) = self.agent(pid, id) else { return };
         let mut outputs = VecDeque::from(agent.machine.receive(now, input));
         while let Some(output) = outputs.pop_front() {
@@ -286,6 +287,7 @@ impl World<'_> {
         if let Some(agent) = self.agent(pid, id)
             && let (Some(at), run) = (agent.machine.next_deadline(), agent.run)
         {
+            let at = self.now + (at - now).max(0);
             self.queue.push(at, Event::AgentTick { pid, agent: id.clone(), run });
         }
         self.tell_drain(pid);
@@ -321,15 +323,17 @@ impl World<'_> {
             }
             Output::Release => agent.session = false,
             Output::Report(report) => {
+                let bead = agent.given.bead.clone();
                 let completed = |success, reason: &str| AgentCall::Completed {
                     agent: Some(id.clone()),
+                    bead: bead.clone(),
                     success,
                     reason: Some(reason.to_owned()),
                 };
                 let call = match report {
                     Report::Completed => completed(true, "completed"),
                     Report::StreamError => completed(false, "Event stream error"),
-                    Report::Waiting => AgentCall::Waiting { agent: id.clone(), fired_at: Some(self.now) },
+                    Report::Waiting => AgentCall::Waiting { agent: id.clone(), fired_at: Some(self.clock_of(pid)) },
                 };
                 self.home(pid, own(call), Then::Nothing);
             }

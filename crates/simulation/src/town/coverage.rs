@@ -56,6 +56,7 @@ fn reason(state: &str, input: &str) -> Option<&'static str> {
             Some("what is reviewed or asked is open work")
         }
         ("at rest" | "at rest, draining", "outcome-pull-request") => Some("a pull request that is polled is open work"),
+        ("at rest" | "at rest, draining", "bead-edit") => Some("people change what is open"),
         _ => None,
     }
 }
@@ -106,6 +107,11 @@ fn of_call(call: &Call) -> &'static str {
 pub fn describe(input: &Input) -> String {
     match input {
         Input::Call(call) => format!("{call:?}"),
+        Input::Container(ContainerInput::Call(ContainerCall::Heartbeat { agent, body, .. })) => {
+            let from = body.container_instance_id.as_ref().map(ToString::to_string).unwrap_or_default();
+            let (drains, at) = (if body.draining { ", draining" } else { "" }, body.last_event_at.as_deref());
+            format!("heartbeat of {agent} in {from}{drains}, last event {}", at.unwrap_or("never"))
+        }
         Input::Container(input) => format!("{input:?}"),
         Input::Observed { agent, status, .. } => format!("observed {agent} {}", status.as_str()),
         Input::Outcome { key, outcome } => format!("outcome {key} {outcome:?}"),

@@ -3,6 +3,7 @@
 //! | Rule | Where it is so |
 //! | --- | --- |
 //! | The heart stops, no nonce is acknowledged, every agent is told, and then the town | `Notify` |
+//! | What was seen of an agent before its nudge is looked at again when that is answered | `with_news` |
 //! | What an agent left whole when it ended by itself is not saved again | `saving` |
 //! | The process ends when the drain is over, whatever is still on its way | `finish` |
 
@@ -34,7 +35,6 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use town_core::message::call::AgentCall;
 use town_core::message::call::EvictionReceipt;
-use town_core::message::container::ContainerCall;
 
 /// As in `sandboxd`'s `town/limits`.
 const LIMITS: DrainLimits = DrainLimits {
@@ -44,10 +44,12 @@ const LIMITS: DrainLimits = DrainLimits {
     freeze_ms: 20 * SECOND,
     save_ms: 45 * SECOND,
     save_all_ms: 2 * MINUTE,
-    close_ms: 10 * SECOND,
+    close_ms: 15 * SECOND,
     total_ms: 13 * MINUTE,
     saves_at_once: 4,
 };
+/// Between the first two reports of the eviction.
+const EVICTION_PAUSE_MS: i64 = 200;
 /// Why an agent ended, for the town.
 const EVICTED: &str = "container eviction";
 
@@ -56,6 +58,10 @@ pub struct Draining {
     machine: Drain,
     /// Saves under way, by number.
     saves: BTreeMap<AgentId, u64>,
+    /// The same of worktrees of nobody.
+    pub folders: BTreeMap<String, u64>,
+    /// What was said of them.
+    pub folder_receipts: BTreeMap<String, Receipt>,
     /// What was said of each agent.
     pub receipts: BTreeMap<AgentId, Receipt>,
     /// Saving began, so every agent has its receipt before the end.
@@ -67,8 +73,14 @@ impl World<'_> {
     pub fn terminate(&mut self, pid: u64) {
         let members = self.members(pid);
         let Some(process) = self.processes.get_mut(&pid).filter(|process| process.drain.is_none()) else { return };
-        let (saves, receipts) = (BTreeMap::new(), BTreeMap::new());
-        process.drain = Some(Draining { machine: Drain::new(LIMITS), saves, receipts, saving: false });
+        process.drain = Some(Draining {
+            machine: Drain::new(LIMITS),
+            saves: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            folder_receipts: BTreeMap::new(),
+            receipts: BTreeMap::new(),
+            saving: false,
+        });
         self.run.note(|| format!("process {pid} gets SIGTERM"));
         self.drain_hears(pid, Input::Terminate(members));
     }
@@ -109,7 +121,7 @@ impl World<'_> {
 
     /// Takes what happened through the machine, and does what it says.
     pub fn drain_hears(&mut self, pid: u64, input: Input) {
-        let now = self.now;
+        let now = self.clock_of(pid);
         let machine = |world: &mut Self, input| {
             let draining = world.processes.get_mut(&pid)?.drain.as_mut()?;
             Some(draining.machine.receive(now, input))
@@ -123,6 +135,7 @@ impl World<'_> {
         }
         let draining = self.processes.get(&pid).and_then(|process| process.drain.as_ref());
         if let Some(at) = draining.and_then(|draining| draining.machine.next_deadline()) {
+            let at = self.now + (at - now).max(0);
             self.queue.push(at, Event::DrainTick { pid });
         }
     }
@@ -137,12 +150,10 @@ impl World<'_> {
             Output::Notify => {
                 let process = self.processes.get_mut(&pid)?;
                 process.acks.drain();
-                let instance = Some(process.instance.clone());
                 for agent in process.agents.keys().cloned().collect::<Vec<_>>() {
                     self.feel(pid, &agent, managed::Input::Drain);
                 }
-                let call = Call::Container(ContainerCall::Eviction { instance });
-                self.home(pid, call, Then::Drain(Input::Notified));
+                self.report_eviction(pid, true, EVICTION_PAUSE_MS);
             }
             Output::Nudge(agent) => {
                 let runs = self.agent(pid, &agent).is_some_and(|agent| agent.machine.status() == Status::Running);
@@ -167,7 +178,7 @@ impl World<'_> {
                 let told = EvictionReceipt {
                     branch: receipt.branch,
                     agent_name: self.agent(pid, &agent)?.given.request.name.clone(),
-                    saved_at: iso8601(self.now),
+                    saved_at: iso8601(self.clock_of(pid)),
                     commit: receipt.commit,
                     pushed: Some(receipt.pushed),
                     reason: receipt.reason,
@@ -176,11 +187,21 @@ impl World<'_> {
                 self.home(pid, of_agent(call), Then::Drain(Input::Told(agent)));
             }
             Output::Report(agent) => {
+                let bead = self.agent(pid, &agent)?.given.bead.clone();
                 let (success, reason) = (true, Some(EVICTED.to_owned()));
-                let call = AgentCall::Completed { agent: Some(agent.clone()), success, reason };
+                let call = AgentCall::Completed { agent: Some(agent.clone()), bead, success, reason };
                 self.home(pid, of_agent(call), Then::Drain(Input::Reported(agent)));
             }
             Output::ClearRegistry => self.clear_registry(pid),
+            Output::Find => return Some(Input::Found(self.folders(pid))),
+            Output::SaveFolder(folder) => return self.save_folder(pid, folder),
+            Output::AbandonFolder(folder) => {
+                self.processes.get_mut(&pid)?.drain.as_mut()?.folders.remove(&folder);
+            }
+            Output::LogFolder { folder, receipt } => {
+                self.run.note(|| format!("  receipt of {folder}: {receipt:?}"));
+                self.processes.get_mut(&pid)?.drain.as_mut()?.folder_receipts.insert(folder, receipt);
+            }
             Output::Entered(phase) => {
                 self.run.note(|| format!("  process {pid} drains: {}", phase.as_str()));
                 let draining = self.processes.get_mut(&pid)?.drain.as_mut()?;

@@ -5,7 +5,7 @@
 //! | A try takes nine tenths of the pause before the next at most; then nobody knows what came of it | `timeout_ms` |
 //! | Of two tries of one debt, only the newer one's outcome is told | `InFlight` |
 //! | From the second start on, the container is asked first whether an earlier one went well | `has_started` |
-//! | A container that was not reached is no outcome: the row brings the try back | `started` |
+//! | A container that was not asked, or not reached, is no outcome: the row brings the try back | `not_asked`, `started` |
 //! | Only a start starts the container | `container::send` |
 
 use super::faults;
@@ -23,6 +23,8 @@ use town_core::message::container::ContainerInput;
 use town_core::message::effect::Effect;
 use town_core::message::effect::Outcome;
 
+/// How far the clock of a container may be behind the town's.
+const CLOCKS_MS: i64 = 5 * SECOND;
 /// How long a container may take to answer a health check.
 const HEALTH_MS: i64 = 5 * SECOND;
 
@@ -31,7 +33,8 @@ pub struct Flight {
     incarnation: u64,
     key: String,
     number: u64,
-    attempt: i64,
+    /// When it came to be owed.
+    since: i64,
     pub effect: Effect,
     start: Option<Box<StartAgent>>,
     over: bool,
@@ -39,7 +42,13 @@ pub struct Flight {
 
 impl World<'_> {
     /// Performs an effect beside everything else.
-    pub fn perform(&mut self, key: String, attempt: i64, effect: Effect, start: Option<Box<StartAgent>>) {
+    pub fn perform(
+        &mut self,
+        key: String,
+        (attempt, since): (i64, i64),
+        effect: Effect,
+        start: Option<Box<StartAgent>>,
+    ) {
         self.run.note(|| format!("  perform {key} try {attempt}"));
         let incarnation = self.town.incarnation;
         let Some(memory) = &mut self.town.memory else { return };
@@ -51,7 +60,7 @@ impl World<'_> {
         let id = self.new_id();
         self.queue.push(self.now + pause - pause / 10, Event::FlightTimesOut(id));
         let what = match &effect {
-            Effect::Forget { .. } => None,
+            Effect::EndContainer {} | Effect::Forget { .. } | Effect::RemoveSnapshots {} => None,
             Effect::Poll { .. } => None,
             Effect::RefreshToken {} | Effect::SetupRig { .. } | Effect::SyncConfig {} => Some(What::Plain),
             Effect::Start { agent, .. } if attempt > 1 => Some(What::Status(agent.clone())),
@@ -60,7 +69,7 @@ impl World<'_> {
             Effect::Tell { agent, .. } => Some(What::Tell(agent.clone())),
         };
         let asks = effect.clone();
-        self.flights.insert(id, Flight { incarnation, key, number, attempt, effect, start, over: false });
+        self.flights.insert(id, Flight { incarnation, key, number, since, effect, start, over: false });
         match (what, asks) {
             (Some(what), _) => self.ask(From::Flight(id), what),
             (None, Effect::Poll { url, .. }) => self.look_at_pull_request(id, &url),
@@ -131,12 +140,12 @@ impl World<'_> {
             let outcome = plain(what, reply);
             return self.flight_ends(id, Some(outcome));
         };
-        let first_try = self.now - self.town.limits.start_retry_ms * flight.attempt;
+        let since = flight.since - CLOCKS_MS;
         match (what, reply) {
-            (What::Status(_), Reply::Status { status, started_at, .. }) if started_at >= first_try && runs(&status) => {
+            (What::Status(_), Reply::Status { status, started_at, .. }) if started_at >= since && runs(&status) => {
                 self.flight_ends(id, Some(Outcome::Done));
             }
-            (What::Status(_), Reply::Lost(reason)) => self.flight_ends(id, Some(Outcome::Unknown { reason })),
+            (What::Status(_), Reply::Lost(_)) => self.flight_ends(id, None),
             (What::Status(_), _) => self.ask(From::Flight(id), What::Settings),
             (What::Settings, Reply::Ok) => {
                 let (start, bead) = (flight.start.clone(), bead.clone());
@@ -144,6 +153,10 @@ impl World<'_> {
                     Some(start) => self.ask(From::Flight(id), What::Start(start, bead)),
                     None => self.run.broken("a start has a plan", || "none".to_owned()),
                 }
+            }
+            (What::Settings, reply) => {
+                let told = Some(plain(what, reply)).filter(|outcome| !matches!(outcome, Outcome::Unknown { .. }));
+                self.flight_ends(id, told);
             }
             (_, Reply::Draining) => self.flight_ends(id, Some(Outcome::Draining)),
             (_, Reply::Unreached) => self.flight_ends(id, None),

@@ -1,4 +1,5 @@
-//! What goes wrong around a town, and how often in ordinary weather ([`crate::run::Run::fault`]).
+//! What goes wrong around a town, and how often in ordinary weather ([`crate::run::Run::fault`]). What goes wrong with any object is in
+//! `durable.rs`.
 
 use crate::run::Fault;
 
@@ -6,18 +7,10 @@ const fn fault(name: &'static str, per_million: u64) -> Fault {
     Fault { name, per_million }
 }
 
-/// An object is lost before its write is durable.
-pub const CRASH_BEFORE_WRITE: Fault = fault("crash-before-write", 1_000);
-/// An object is lost between its write and its outputs.
-pub const CRASH_AFTER_WRITE: Fault = fault("crash-after-write", 1_000);
-/// A statement fails.
-pub const STATEMENT_FAILS: Fault = fault("statement-fails", 600);
 /// An alarm rings late, by up to two minutes.
 pub const ALARM_LATE: Fault = fault("alarm-late", 10_000);
-/// An alarm rings twice.
-pub const ALARM_DOUBLED: Fault = fault("alarm-doubled", 20_000);
-/// The clock of the machine on which an object comes up is wrong, by up to two seconds.
-pub const CLOCK_SKEWED: Fault = fault("clock-skewed", 50_000);
+/// The clock of a container jumps, by up to a minute.
+pub const CLOCK_JUMPS: Fault = fault("clock-jumps", 2_000);
 /// A deploy: all memory is gone, and every socket closes.
 pub const DEPLOY: Fault = fault("deploy", 8_000);
 /// An object with nothing in flight leaves memory; its sockets stay.
@@ -32,6 +25,11 @@ pub const REQUEST_LOST: Fault = fault("request-lost", 6_000);
 /// A request arrives, and its answer does not.
 pub const ANSWER_LOST: Fault = fault("answer-lost", 6_000);
 
+/// A call of a container, such as a heartbeat, arrives twice.
+pub const CALL_DOUBLED: Fault = fault("call-doubled", 10_000);
+/// The town does not answer that a container is evicted, and has not heard it.
+pub const EVICTION_HANGS: Fault = fault("eviction-hangs", 100_000);
+
 /// A container takes long to start, up to two minutes.
 pub const START_SLOW: Fault = fault("start-slow", 40_000);
 /// A container does not start.
@@ -42,6 +40,8 @@ pub const MACHINE_LOST: Fault = fault("machine-lost", 2_000);
 pub const EVICTED: Fault = fault("evicted", 8_000);
 /// That time is short.
 pub const GRACE_SHORT: Fault = fault("grace-short", 150_000);
+/// SIGTERM comes twice.
+pub const SIGNAL_DOUBLED: Fault = fault("signal-doubled", 100_000);
 /// The process is killed and started again on the same disk.
 pub const PROCESS_KILLED: Fault = fault("process-killed", 2_500);
 /// The notice that a container ended is lost, comes late, or twice.

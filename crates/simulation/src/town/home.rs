@@ -2,9 +2,9 @@
 //!
 //! | Rule | Where it is so |
 //! | --- | --- |
-//! | A call takes 10 s at most, a receipt 5 s; only an agent makes its own call again, the container makes none twice | `home` |
+//! | A call takes 10 s at most, a receipt 5 s; whatever was not answered may be called again while there is time | `tries` |
 //! | A nonce that comes back is acknowledged if [`sandbox_core::ack`] says so | `acknowledge` |
-//! | The list of live agents is told after each change, one call at a time, and never after it was emptied | `registry` |
+//! | The town is told of the eviction until it has answered | `report_eviction` |
 
 use super::faults;
 use super::process::Given;
@@ -20,6 +20,8 @@ use town_core::message::container::ContainerCall;
 
 const CALL_MS: i64 = 10 * SECOND;
 const RECEIPT_MS: i64 = 5 * SECOND;
+/// The longest pause between two reports of an eviction.
+const PAUSE_MS_MAX: i64 = 5 * SECOND;
 /// How often an agent calls a tool that gave no answer.
 const TOOL_TRIES: u32 = 3;
 
@@ -47,6 +49,11 @@ pub enum Then {
     Acknowledge,
     /// The drain goes on.
     Drain(drain::Input),
+    /// The town knows of the eviction, or is told again after a while. The drain goes on after the first try.
+    Evicted {
+        is_first: bool,
+        pause: i64,
+    },
     /// The town knows that a lost agent is about to be started.
     Greeted(Box<Given>),
     /// The lost agents are started.
@@ -88,11 +95,24 @@ impl World<'_> {
         let limit = if matches!(then, Then::Drain(drain::Input::Told(_))) { RECEIPT_MS } else { CALL_MS };
         self.queue.push(self.now + limit, Event::HomeReturns { call: id, heard: None });
         let is_cut_off = self.processes.get(&pid).is_none_or(|process| self.now < process.unreachable_until);
-        if !is_cut_off && !self.run.fault(faults::REQUEST_LOST) {
+        let hangs =
+            matches!(call, Call::Container(ContainerCall::Eviction { .. })) && self.run.fault(faults::EVICTION_HANGS);
+        if !is_cut_off && !hangs && !self.run.fault(faults::REQUEST_LOST) {
             let at = self.now + self.delay();
             self.queue.push(at, Event::HomeArrives(id));
+            if self.run.fault(faults::CALL_DOUBLED) {
+                let again = at + self.run.random.between("call-again", 1, CALL_MS);
+                self.queue.push(again, Event::HomeArrives(id));
+            }
         }
         self.home_calls.insert(id, HomeCall { pid, call, then, over: false });
+    }
+
+    /// Tells the town that the container is evicted.
+    pub fn report_eviction(&mut self, pid: u64, is_first: bool, pause: i64) {
+        let Some(process) = self.processes.get(&pid) else { return };
+        let call = Call::Container(ContainerCall::Eviction { instance: process.called.clone() });
+        self.home(pid, call, Then::Evicted { is_first, pause });
     }
 
     /// A call is at the Worker.
@@ -135,9 +155,18 @@ impl World<'_> {
             }
             (Then::Acknowledge | Then::Nothing, _) => {}
             (Then::Drain(input), _) => self.drain_hears(pid, input),
+            (Then::Evicted { is_first, pause }, heard) => {
+                if is_first {
+                    self.drain_hears(pid, drain::Input::Notified);
+                }
+                if heard.is_none() {
+                    self.queue
+                        .push(self.now + pause, Event::EvictionAgain { pid, pause: (pause * 2).min(PAUSE_MS_MAX) });
+                }
+            }
             (Then::Hydrate, heard) => {
-                let lost = if let Some(Heard::Registry(entries)) = heard { entries } else { Vec::new() };
-                self.hydrate(pid, lost);
+                let entries = if let Some(Heard::Registry(entries)) = heard { Some(entries) } else { None };
+                self.registry_read(pid, entries);
             }
             (Then::Nudge(turn), heard) => {
                 let first = match heard {
@@ -188,7 +217,7 @@ impl World<'_> {
                 self.run.broken("P10 a container that was told to end acknowledges nothing", || nonce.clone());
             }
             let Some(process) = self.processes.get(&pid) else { return };
-            let instance = Some(process.instance.clone());
+            let instance = process.called.clone();
             let call = ContainerCall::Ready { instance, nonce: nonce.clone() };
             self.home(pid, Call::Container(call), Then::Settle(nonce));
         }

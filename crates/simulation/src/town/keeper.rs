@@ -7,11 +7,15 @@
 //! | What is asked of the platform is asked one after the other, and only of the newest start | `verbs`, `is_current` |
 //! | The registry of live agents is kept as it came | `serve_town` |
 
+use super::object::STATEMENTS;
 use super::process::Given;
 use super::requests::Verb;
 use super::requests::Waiter;
 use super::world::Event;
 use super::world::World;
+use crate::container::input_name;
+use crate::container::state_name;
+use crate::durable::ALARM_DOUBLED;
 use crate::durable::Fate;
 use crate::durable::Stopped;
 use crate::durable::Storage;
@@ -79,6 +83,11 @@ impl Keeper {
         lifecycle::load(&self.storage.db).ok().flatten()
     }
 
+    /// Whether the town is still to be told of an end.
+    pub fn owes(&self) -> bool {
+        Owed::<i64>::find(&self.storage.db, NOTICE).is_ok_and(|debt| debt.is_some())
+    }
+
     /// The start that runs, as far as is known.
     pub fn running(&self) -> Option<String> {
         self.known().filter(|known| known.state == State::Running).map(|known| known.instance)
@@ -86,13 +95,7 @@ impl Keeper {
 
     /// Where the container is in its life.
     pub fn state(&self) -> &'static str {
-        match self.known().map(|known| known.state) {
-            None => "container never",
-            Some(State::Running) => "container running",
-            Some(State::Starting) => "container starting",
-            Some(State::Stopped) => "container stopped",
-            Some(State::Stopping) => "container stopping",
-        }
+        state_name(self.known().map(|known| known.state))
     }
 }
 
@@ -112,7 +115,7 @@ impl World<'_> {
         if self.keeper.memory.is_some() {
             return;
         }
-        self.keeper.skew_ms = self.skew();
+        self.keeper.skew_ms = self.run.skew();
         self.keeper.memory = Some(Memory {
             known_alarm: self.keeper.storage.alarm(),
             woken: false,
@@ -124,7 +127,7 @@ impl World<'_> {
     }
 
     pub fn keeper_turn(&mut self, input: &Input) -> Result<(), Stopped> {
-        let fate = self.fate();
+        let fate = self.run.fate(STATEMENTS);
         let mut entropy = self.run.random.entropy("keeper");
         let state = self.keeper.state();
         self.run.cover(state, input_name(input));
@@ -209,7 +212,7 @@ impl World<'_> {
         let version = self.keeper.storage.version;
         self.keeper.arranged = version;
         if let Some(at) = self.keeper.storage.alarm() {
-            let at = self.alarm_rings_at(at - self.keeper.skew_ms);
+            let at = self.run.rings_at(self.now, at - self.keeper.skew_ms, faults::ALARM_LATE);
             self.queue.push(at, Event::KeeperAlarm { version });
         }
     }
@@ -220,7 +223,7 @@ impl World<'_> {
         }
         self.keeper.rings += 1;
         self.keeper.storage.ring();
-        for _ in 0..if self.run.fault(faults::ALARM_DOUBLED) { 2 } else { 1 } {
+        for _ in 0..if self.run.fault(ALARM_DOUBLED) { 2 } else { 1 } {
             self.keeper_construct();
             if let Some(memory) = &mut self.keeper.memory {
                 memory.known_alarm = None;
@@ -284,16 +287,4 @@ fn noting_its_end(
         let due = Owed::<i64>::take_due(db, now, |_, _| NOTICE_RETRY_MS)?;
         Ok((outputs, due.into_iter().map(|debt| debt.effect).collect()))
     })
-}
-
-fn input_name(input: &Input) -> &'static str {
-    match input {
-        Input::Ended { .. } => "ended",
-        Input::Release { .. } => "release",
-        Input::StartFailed { .. } => "start-failed",
-        Input::Started { .. } => "started",
-        Input::Tick => "tick",
-        Input::Want { .. } => "want",
-        Input::Woke => "woke",
-    }
 }

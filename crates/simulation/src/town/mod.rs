@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `town_core::Town` with its SQL | the shell of the object: `object`, `effects` |
 //! | `object_core::lifecycle`, `owed` | the shell of the container's object: `keeper`, `requests` |
-//! | `sandbox_core`'s managed, drain, ack | `sandboxd town` around them: `process`, `agent`, `home`, `draining` |
+//! | `sandbox_core`'s managed, drain, ack | `sandboxd town` around them: `process`, `hydration`, `agent`, `home`, `draining`, `folders` |
 //! | | the platform: `platform`; git: `git`; what agents do: `script`, `steps`; people and the forge: `user` |
 //!
 //! What goes wrong is in `faults`, what must hold in `promises`.
@@ -14,8 +14,10 @@ mod coverage;
 mod draining;
 mod effects;
 mod faults;
+mod folders;
 mod git;
 mod home;
+mod hydration;
 mod keeper;
 mod object;
 mod platform;
@@ -47,6 +49,7 @@ use protocol::town::config::TownConfig;
 use std::collections::BTreeMap;
 use town_core::limits::Limits;
 use town_core::message::Call;
+use town_core::message::Input;
 use town_core::message::call::TownCall;
 use user::User;
 use world::Event;
@@ -70,6 +73,8 @@ pub fn run(run: &mut Run) {
     world.run.note(|| "the faults are off".to_owned());
     world.run.faults_on = false;
     world.user.rests = true;
+    // What was put into its tables behind its back is seen at its next turn.
+    drop(world.town_turn(Input::Woke));
     while world.town.viewers > 0 {
         world.viewer_acts();
     }
@@ -95,16 +100,22 @@ fn create(run: &mut Run) -> World<'_> {
     database::migrate(&of_town.db, town_core::MIGRATIONS).expect("the schema of a town");
     database::migrate(&of_keeper.db, lifecycle::MIGRATIONS).expect("the schema of a container object");
     database::migrate(&of_keeper.db, keeper::MIGRATIONS).expect("the schema of a town's container");
-    let mut limits = Limits { tick_active_ms: 15 * SECOND, ..Limits::default() };
+    let mut limits = Limits::default();
     if run.random.percent("patient", 60) {
         // The patrol loses its patience within a run.
         (limits.gupp_warn_ms, limits.gupp_escalate_ms) = (3 * MINUTE, 5 * MINUTE);
         (limits.gupp_stop_ms, limits.stalled_ms) = (8 * MINUTE, 12 * MINUTE);
         limits.gupp_repeat_ms = 5 * MINUTE;
     }
-    if run.random.percent("quick-ticks", 10) {
-        limits.tick_active_ms = 5 * SECOND;
+    if run.random.percent("early-handoff", 30) {
+        // A drain lasts for minutes: this is asked in most of them.
+        (limits.drain_handoff_ms, limits.drain_handoff_retry_ms) = (40 * SECOND, 20 * SECOND);
     }
+    limits.tick_active_ms = match run.random.below("ticks", 10) {
+        0 => 5 * SECOND,
+        1..=3 => 15 * SECOND,
+        _ => 30 * SECOND,
+    };
     let town = TownId::parse(&run.random.entropy("id").uuid()).expect("an id");
     let rig = RigId::parse(&run.random.entropy("id").uuid()).expect("an id");
     let mut world = World {
@@ -120,6 +131,7 @@ fn create(run: &mut Run) -> World<'_> {
         asks: BTreeMap::new(),
         home_calls: BTreeMap::new(),
         user: User::new(rig.clone()),
+        without_names: run.random.percent("without-names", 15),
         by_pull_request: run.random.percent("by-pull-request", 30),
         pull_requests: BTreeMap::new(),
         ids: 0,

@@ -11,6 +11,7 @@ use super::faults;
 use super::promises::Shadow;
 use super::world::Event;
 use super::world::World;
+use crate::durable::ALARM_DOUBLED;
 use crate::durable::Fate;
 use crate::durable::Stopped;
 use crate::durable::Storage;
@@ -31,6 +32,8 @@ use town_core::message::container::ContainerOutput;
 /// When an alarm whose handler failed, or whose object was lost, rings again.
 const RETRY_MS: i64 = 30_000;
 const RING_AGAIN_MS: i64 = 2_000;
+/// A statement that fails is one of the first of its turn.
+pub const STATEMENTS: u64 = 60;
 
 /// The town object.
 pub struct TownObject {
@@ -88,7 +91,7 @@ impl World<'_> {
     /// Brings the object into memory.
     fn town_construct(&mut self) -> &mut Memory {
         if self.town.memory.is_none() {
-            self.town.skew_ms = self.skew();
+            self.town.skew_ms = self.run.skew();
         }
         let TownObject { storage, memory, limits, .. } = &mut self.town;
         memory.get_or_insert_with(|| Memory {
@@ -97,25 +100,6 @@ impl World<'_> {
             last: 0,
             newest: BTreeMap::new(),
         })
-    }
-
-    /// How wrong the clock of the machine is on which an object comes up.
-    pub fn skew(&mut self) -> i64 {
-        if self.run.fault(faults::CLOCK_SKEWED) { self.run.random.between("skew", -2_000, 2_000) } else { 0 }
-    }
-
-    /// How the next turn of any object goes.
-    pub fn fate(&mut self) -> Fate {
-        if self.run.fault(faults::CRASH_BEFORE_WRITE) {
-            Fate::CrashBefore
-        } else if self.run.fault(faults::CRASH_AFTER_WRITE) {
-            Fate::CrashAfter
-        } else if self.run.fault(faults::STATEMENT_FAILS) {
-            let number = self.run.random.below("statement", 60);
-            Fate::Statement(u32::try_from(number).unwrap_or(0))
-        } else {
-            Fate::Kept
-        }
     }
 
     /// Asks the ledger. None: it gave no answer, and the caller is told so.
@@ -138,7 +122,7 @@ impl World<'_> {
 
     /// One input: a transaction, the alarm, then its outputs. Returns the answers.
     pub fn town_turn(&mut self, input: Input) -> Result<Vec<Output>, Stopped> {
-        let fate = self.fate();
+        let fate = self.run.fate(STATEMENTS);
         let mut entropy = self.run.random.entropy("town");
         let facts = Facts { viewers: self.town.viewers };
         self.town_construct();
@@ -184,7 +168,9 @@ impl World<'_> {
                 Output::Container(ContainerOutput::Handoff { nonce }) => self.hand_off(nonce),
                 Output::Notice(notice) => self.run.note(|| format!("  notice {notice:?}")),
                 Output::Observe { agents } => self.observe_agents(agents),
-                Output::Perform { key, attempt, effect, start } => self.perform(key, attempt, effect, start),
+                Output::Perform { key, attempt, since, effect, start } => {
+                    self.perform(key, (attempt, since), effect, start);
+                }
                 Output::Answer(_) | Output::Container(ContainerOutput::Answer(_)) => answers.push(output),
             }
         }
@@ -198,19 +184,9 @@ impl World<'_> {
         let version = self.town.storage.version;
         self.town.arranged = version;
         if let Some(at) = self.town.storage.alarm() {
-            let at = self.alarm_rings_at(at - self.town.skew_ms);
+            let at = self.run.rings_at(self.now, at - self.town.skew_ms, faults::ALARM_LATE);
             self.queue.push(at, Event::TownAlarm { version });
         }
-    }
-
-    /// An alarm rings a little later than asked for, or much; never before its time on the clock that its object reads.
-    pub fn alarm_rings_at(&mut self, at: i64) -> i64 {
-        let late = if self.run.fault(faults::ALARM_LATE) {
-            self.run.random.between("alarm-late", 1_000, 120_000)
-        } else {
-            self.run.random.between("alarm", 1, 30)
-        };
-        at.max(self.now) + late
     }
 
     pub fn town_alarm(&mut self, version: u64) {
@@ -219,7 +195,7 @@ impl World<'_> {
         }
         self.town.shadow.rings += 1;
         self.town.storage.ring();
-        for _ in 0..if self.run.fault(faults::ALARM_DOUBLED) { 2 } else { 1 } {
+        for _ in 0..if self.run.fault(ALARM_DOUBLED) { 2 } else { 1 } {
             self.town_construct().known_alarm = None;
             match self.town_turn(Input::Tick) {
                 Ok(_) => {}

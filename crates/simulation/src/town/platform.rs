@@ -130,8 +130,18 @@ impl World<'_> {
         } else {
             GRACE_MS
         };
+        if self.run.fault(faults::SIGNAL_DOUBLED) {
+            let at = self.now + self.run.random.between("signal-again", 1, grace);
+            self.queue.push(at, Event::SignalAgain { instance: instance.clone() });
+        }
         self.queue.push(self.now + grace, Event::ContainerKilled { instance });
         self.platform_signal();
+    }
+
+    pub fn signal_again(&mut self, instance: &str) {
+        if self.platform.current.as_ref().is_some_and(|container| container.instance == instance) {
+            self.platform_signal();
+        }
     }
 
     /// Its time is up.

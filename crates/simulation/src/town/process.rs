@@ -2,8 +2,7 @@
 //!
 //! | Rule | Where it is so |
 //! | --- | --- |
-//! | A container that was told to end takes no agent; another waits until those that were lost are back | `api/agents`, `registry` |
-//! | An agent that was lost is started if it still holds its bead | `registry` |
+//! | A container that was told to end takes no agent | `api/agents` |
 //! | One agent of a name at a time: a start ends the one that runs, and waits for that | `agents::start` |
 //! | Every live agent's heart beats each 30 s, until SIGTERM | `home::keep_beating`, `drain` |
 //! | A process has an instance of its own, also when it is started again on the same disk | `town::run` |
@@ -13,8 +12,8 @@ use super::agent::Ender;
 use super::agent::Replier;
 use super::draining::Draining;
 use super::home::Call;
-use super::home::Heard;
 use super::home::Then;
+use super::hydration::Hydration;
 use super::requests::Reply;
 use super::requests::What;
 use super::world::Event;
@@ -25,16 +24,12 @@ use protocol::id::BeadId;
 use protocol::id::InstanceId;
 use protocol::time::iso8601;
 use protocol::town::Heartbeat;
-use protocol::town::agent::AgentStatus;
 use protocol::town::container::ContainerAgentStatus;
 use protocol::town::container::StartAgent;
 use sandbox_core::ack::Acknowledgements;
 use sandbox_core::managed::Input;
 use sandbox_core::managed::Status;
 use std::collections::BTreeMap;
-use std::collections::VecDeque;
-use town_core::message::Answer;
-use town_core::message::call::AgentCall;
 use town_core::message::container::ContainerCall;
 
 /// Between two heartbeats.
@@ -50,46 +45,45 @@ pub struct Given {
 /// One process.
 pub struct Process {
     pub instance: InstanceId,
+    /// What it calls itself in its calls: nothing, if it is an older one.
+    pub called: Option<InstanceId>,
     pub disk: u64,
     pub acks: Acknowledgements,
     pub agents: BTreeMap<AgentId, Agent>,
-    /// Those that were lost and are not started yet; None: all are.
-    lost: Option<VecDeque<Given>>,
-    /// Starts that wait for them.
-    held: Vec<u64>,
+    pub hydration: Hydration,
     pub drain: Option<Draining>,
-    registry: Registry,
     /// Until then it reaches nobody.
     pub unreachable_until: i64,
-}
-
-#[derive(Default)]
-struct Registry {
-    busy: bool,
-    changed: bool,
-    closing: bool,
-    closed: bool,
+    /// How wrong its clock is.
+    pub skew_ms: i64,
 }
 
 impl World<'_> {
     pub fn start_process(&mut self, pid: u64, disk: u64) {
         let uuid = self.run.random.entropy("instance").uuid();
         let instance = InstanceId::parse(&uuid).expect("an id");
+        let skew_ms = self.run.skew();
+        let called = (!self.without_names).then(|| instance.clone());
         self.run.note(|| format!("process {pid} is up: {instance}"));
         let process = Process {
             instance,
+            called,
             disk,
             acks: Acknowledgements::default(),
             agents: BTreeMap::new(),
-            lost: Some(VecDeque::new()),
-            held: Vec::new(),
+            hydration: Hydration::default(),
             drain: None,
-            registry: Registry::default(),
             unreachable_until: 0,
+            skew_ms,
         };
         self.processes.insert(pid, process);
-        self.home(pid, Call::Registry, Then::Hydrate);
+        self.hydrate(pid);
         self.queue.push(self.now + BEAT_MS, Event::Beat { pid });
+    }
+
+    /// The time on the machine of a process.
+    pub fn clock_of(&self, pid: u64) -> i64 {
+        self.now + self.processes.get(&pid).map_or(0, |process| process.skew_ms)
     }
 
     pub fn kill_process(&mut self, pid: u64) {
@@ -97,57 +91,10 @@ impl World<'_> {
         self.processes.remove(&pid);
     }
 
-    /// Starts what was lost with the last container, one after the other.
-    pub fn hydrate(&mut self, pid: u64, lost: Vec<Given>) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.lost = Some(lost.into());
-        }
-        self.hydrate_next(pid);
-    }
-
-    pub fn hydrate_next(&mut self, pid: u64) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
-        let Some(lost) = &mut process.lost else { return };
-        if let Some(given) = lost.pop_front() {
-            if given.bead.is_none() {
-                return self.start_agent(pid, given, Replier::Hydration);
-            }
-            let (agent, rig) = (given.request.agent_id.clone(), given.request.rig_id.clone());
-            let container_instance_id = Some(process.instance.clone());
-            let body = Heartbeat { container_instance_id, ..Heartbeat::default() };
-            let beat = Call::Container(ContainerCall::Heartbeat { agent, body, rig });
-            return self.home(pid, beat, Then::Greeted(Box::new(given)));
-        }
-        process.lost = None;
-        for ask in std::mem::take(&mut process.held) {
-            self.start_asked(pid, ask);
-        }
-    }
-
-    /// The town has heard of an agent that was lost: it is asked what that one works on.
-    pub fn greeted(&mut self, pid: u64, given: Box<Given>) {
-        let agent = given.request.agent_id.clone();
-        let call = Call::Town(town_core::message::Call::Agent(AgentCall::Get { agent, rig: None }));
-        self.home(pid, call, Then::Wanted(given));
-    }
-
-    /// The town has said what is on the hook of an agent that was lost: it is started if that is still its bead.
-    pub fn wanted(&mut self, pid: u64, given: Given, heard: Option<Heard>) {
-        let hook = match heard {
-            Some(Heard::Town(answer)) => match *answer {
-                Answer::Agent { agent } => agent.current_hook_bead_id.filter(|_| agent.status == AgentStatus::Working),
-                _ => None,
-            },
-            _ => None,
-        };
-        // Its heart has beaten: the town gives its bead to nobody while it starts.
-        if hook == given.bead { self.start_agent(pid, given, Replier::Hydration) } else { self.hydrate_next(pid) }
-    }
-
     /// The hearts of all live agents.
     pub fn beat(&mut self, pid: u64) {
         let Some(process) = self.processes.get(&pid).filter(|process| process.drain.is_none()) else { return };
-        let instance = process.instance.clone();
+        let called = process.called.clone();
         let live = process.agents.values().filter(|agent| agent.machine.status().is_live());
         let beats: Vec<_> = live
             .map(|agent| {
@@ -156,7 +103,7 @@ impl World<'_> {
                     last_event_type: agent.last_event.map(|_| "message.part.updated".to_owned()),
                     last_event_at: agent.last_event.map(iso8601),
                     active_tools: Vec::new(),
-                    container_instance_id: Some(instance.clone()),
+                    container_instance_id: called.clone(),
                     draining: process.acks.is_draining(),
                 };
                 ContainerCall::Heartbeat { agent: request.agent_id.clone(), body, rig: request.rig_id.clone() }
@@ -190,12 +137,7 @@ impl World<'_> {
             }
             What::Plain | What::Settings => self.container_answers(ask, Reply::Ok),
             What::Start(..) if process.acks.is_draining() => self.container_answers(ask, Reply::Draining),
-            What::Start(..) if process.lost.is_some() => {
-                if let Some(process) = self.processes.get_mut(&pid) {
-                    process.held.push(ask);
-                }
-            }
-            What::Start(..) => self.start_asked(pid, ask),
+            What::Start(..) => self.start_when_hydrated(pid, ask),
             What::Status(agent) => {
                 let reply = process.agents.get(&agent).map_or(Reply::NotFound, |agent| Reply::Status {
                     status: word(agent.machine.status()),
@@ -220,7 +162,7 @@ impl World<'_> {
         }
     }
 
-    fn start_asked(&mut self, pid: u64, ask: u64) {
+    pub fn start_asked(&mut self, pid: u64, ask: u64) {
         let Some(What::Start(request, bead)) = self.asks.get(&ask).map(|ask| ask.what.clone()) else { return };
         self.start_agent(pid, Given { request: *request, bead }, Replier::Ask(ask));
     }
@@ -242,46 +184,8 @@ impl World<'_> {
     pub fn reply_start(&mut self, pid: u64, replier: Replier, reply: Reply) {
         match replier {
             Replier::Ask(ask) => self.container_answers(ask, reply),
-            Replier::Hydration => self.hydrate_next(pid),
+            Replier::Hydration(agent) => self.hydration_answered(pid, &agent, &reply),
         }
-    }
-
-    /// The list of live agents has changed.
-    pub fn registry_changed(&mut self, pid: u64) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
-        process.registry.changed = true;
-        self.tell_registry(pid);
-    }
-
-    /// Tells the town that no agent is live, and nothing after that.
-    pub fn clear_registry(&mut self, pid: u64) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
-        process.registry.closing = true;
-        self.tell_registry(pid);
-    }
-
-    fn tell_registry(&mut self, pid: u64) {
-        let Some(process) = self.processes.get_mut(&pid) else { return };
-        let registry = &mut process.registry;
-        if registry.busy || registry.closed || !(registry.changed || registry.closing) {
-            return;
-        }
-        if registry.closing {
-            registry.closed = true;
-            let cleared = Then::Drain(sandbox_core::drain::Input::Cleared);
-            return self.home(pid, Call::SetRegistry(Vec::new()), cleared);
-        }
-        (registry.busy, registry.changed) = (true, false);
-        let live = process.agents.values().filter(|agent| agent.machine.status().is_live());
-        let entries = live.map(|agent| agent.given.clone()).collect();
-        self.home(pid, Call::SetRegistry(entries), Then::Told);
-    }
-
-    pub fn registry_told(&mut self, pid: u64) {
-        if let Some(process) = self.processes.get_mut(&pid) {
-            process.registry.busy = false;
-        }
-        self.tell_registry(pid);
     }
 }
 

@@ -11,6 +11,7 @@ use super::faults;
 use super::world::Event;
 use super::world::World;
 use object_core::lifecycle::Input;
+use object_core::lifecycle::State;
 use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
@@ -250,6 +251,8 @@ impl World<'_> {
             return;
         }
         match verb {
+            // Whatever ended meanwhile is not started.
+            Verb::Start if self.keeper.known().is_some_and(|known| known.state != State::Starting) => {}
             Verb::Start => self.platform_start(instance),
             Verb::Terminate => {
                 self.platform_signal();

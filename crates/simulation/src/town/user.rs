@@ -30,6 +30,10 @@ use town_core::message::effect::PullRequestState;
 /// So much work is handed out in one run.
 const SLINGS_MAX: u32 = 8;
 
+const ACTIVE_CONVOYS: &str = "SELECT bead_id FROM beads WHERE type = 'convoy' AND status = 'open' ORDER BY rowid";
+const OPEN_REVIEWS: &str =
+    "SELECT bead_id FROM beads WHERE type = 'merge_request' AND status IN ('open', 'in_progress') ORDER BY rowid";
+
 /// The town's user.
 pub struct User {
     pub rig: RigId,
@@ -77,7 +81,7 @@ impl World<'_> {
                 Some(Call::Bead(BeadCall::Create(new)))
             }
             5 | 6 if !busy => Some(self.user_slings_convoy()),
-            7 => Some(Call::Town(TownCall::MessageMayor { message: "how is it going?".to_owned() })),
+            7 => Some(Call::Town(TownCall::MessageMayor { message: "how is it going?".to_owned(), model: None })),
             8 => self.pick_agent().map(|agent| {
                 Call::Talk(TalkCall::Nudge {
                     agent,
@@ -142,23 +146,16 @@ impl World<'_> {
             AND labels NOT LIKE '%gt:%' ORDER BY rowid";
         let bead = self.pick(open).and_then(|bead| BeadId::parse(&bead).ok());
         let rig = self.user.rig.clone();
-        Some(match self.run.random.below("meddle", 9) {
+        Some(match self.run.random.below("meddle", 14) {
             0 => {
-                let bead = bead?;
-                self.town.shadow.meddled.insert(bead.clone());
                 let agent = "user".to_owned();
-                Call::Bead(BeadCall::SetStatus { bead, status: BeadStatus::Closed, agent })
+                Call::Bead(BeadCall::SetStatus { bead: bead?, status: BeadStatus::Closed, agent })
             }
             1 => {
-                let bead = bead?;
-                self.town.shadow.meddled.insert(bead.clone());
-                Call::Bead(BeadCall::SetStatus { bead, status: BeadStatus::Failed, agent: "user".to_owned() })
+                let agent = "user".to_owned();
+                Call::Bead(BeadCall::SetStatus { bead: bead?, status: BeadStatus::Failed, agent })
             }
-            2 => {
-                let bead = bead?;
-                self.town.shadow.meddled.insert(bead.clone());
-                Call::Bead(BeadCall::Delete { beads: vec![bead] })
-            }
+            2 => Call::Bead(BeadCall::Delete { beads: vec![bead?] }),
             3 => {
                 let agent = self.pick_agent()?;
                 Call::Bead(BeadCall::Reassign { bead: bead?, rig, agent })
@@ -173,9 +170,29 @@ impl World<'_> {
             6 => Call::Agent(AgentCall::Delete { agent: self.pick_agent()? }),
             7 => {
                 let convoy = self.pick("SELECT bead_id FROM convoy_metadata ORDER BY bead_id")?;
-                let beads = "SELECT bead_id FROM bead_dependencies WHERE dependency_type = 'tracks' ORDER BY bead_id";
-                self.town.shadow.meddled.extend(self.column(beads).iter().filter_map(|id| BeadId::parse(id).ok()));
                 Call::Work(WorkCall::CloseConvoy { convoy: BeadId::parse(&convoy).ok()? })
+            }
+            8 => {
+                let (title, created_by) = ("by hand".to_owned(), Some("user".to_owned()));
+                Call::Work(WorkCall::CreateConvoy { title, beads: vec![bead?], created_by })
+            }
+            9 => {
+                let convoy = BeadId::parse(&self.pick(ACTIVE_CONVOYS)?).ok()?;
+                Call::Work(WorkCall::AddToConvoy { convoy, bead: bead?, depends_on: Vec::new() })
+            }
+            10 => {
+                let convoy = BeadId::parse(&self.pick(ACTIVE_CONVOYS)?).ok()?;
+                Call::Work(WorkCall::RemoveFromConvoy { convoy, bead: bead? })
+            }
+            11 => {
+                let review = BeadId::parse(&self.pick(OPEN_REVIEWS)?).ok()?;
+                Call::Bead(BeadCall::Delete { beads: vec![review] })
+            }
+            12 => {
+                let bead = BeadId::parse(&self.pick(OPEN_REVIEWS)?).ok()?;
+                let status =
+                    if self.run.random.percent("review-fails", 50) { BeadStatus::Failed } else { BeadStatus::Closed };
+                Call::Bead(BeadCall::SetStatus { bead, status, agent: "user".to_owned() })
             }
             _ => Call::Town(TownCall::EnsureMayor {}),
         })

@@ -44,19 +44,24 @@ pub enum Event {
     ContainerKilled { instance: String },
     DrainHears { pid: u64, input: drain::Input },
     DrainTick { pid: u64 },
+    EvictionAgain { pid: u64, pause: i64 },
     EndArrives { incarnation: u64, at: i64 },
     ExitNotice { instance: String },
     FlightEnds { flight: u64, outcome: Option<Outcome> },
     FlightTimesOut(u64),
     ForwardTimesOut { incarnation: u64, ask: u64 },
+    FolderOver { pid: u64, folder: String, number: u64 },
     Forwarded { incarnation: u64, ask: u64, instance: String, tries: u32 },
     HomeArrives(u64),
     HomeReturns { call: u64, heard: Option<Heard> },
+    HydrationOver { pid: u64 },
     KeeperAlarm { version: u64 },
     Members { pid: u64 },
     ProcessExits { pid: u64 },
     ProcessUp { instance: String },
+    ReadRegistry { pid: u64 },
     SaveOver { pid: u64, agent: AgentId, number: u64 },
+    SignalAgain { instance: String },
     StartOver { incarnation: u64, instance: String },
     ToolAgain { pid: u64, call: home::Call, turn: Turn, tries: u32 },
     TownAlarm { version: u64 },
@@ -82,6 +87,8 @@ pub struct World<'r> {
     pub asks: BTreeMap<u64, Ask>,
     pub home_calls: BTreeMap<u64, HomeCall>,
     pub user: User,
+    /// Containers do not say which they are, as older ones do not: then a drain ends by its nonce.
+    pub without_names: bool,
     /// Refineries open pull requests, and merge nothing themselves.
     pub by_pull_request: bool,
     pub pull_requests: BTreeMap<String, PullRequest>,
@@ -139,21 +146,31 @@ impl World<'_> {
             Event::AskArrives(ask) => self.ask_arrives(ask),
             Event::Beat { pid } => self.beat(pid),
             Event::ContainerKilled { instance } => self.container_killed(&instance),
-            Event::DrainHears { pid, input } => self.drain_hears(pid, input),
+            Event::DrainHears { pid, input } => {
+                if matches!(input, drain::Input::Nudged(_)) {
+                    self.members_changed(pid);
+                }
+                self.drain_hears(pid, input);
+            }
             Event::DrainTick { pid } => self.drain_hears(pid, drain::Input::Tick),
+            Event::EvictionAgain { pid, pause } => self.report_eviction(pid, false, pause),
             Event::EndArrives { incarnation, at } => self.end_arrives(incarnation, at),
             Event::ExitNotice { instance } => self.exit_notice(instance),
             Event::FlightEnds { flight, outcome } => self.flight_ends(flight, outcome),
             Event::FlightTimesOut(flight) => self.flight_times_out(flight),
             Event::ForwardTimesOut { incarnation, ask } => self.forward_times_out(incarnation, ask),
+            Event::FolderOver { pid, folder, number } => self.folder_over(pid, folder, number),
             Event::Forwarded { incarnation, ask, instance, tries } => self.forwarded(incarnation, ask, instance, tries),
             Event::HomeArrives(call) => self.home_arrives(call),
             Event::HomeReturns { call, heard } => self.home_returns(call, heard),
+            Event::HydrationOver { pid } => self.hydrated(pid),
             Event::KeeperAlarm { version } => self.keeper_alarm(version),
             Event::Members { pid } => self.members_changed(pid),
             Event::ProcessExits { pid } => self.process_ended(pid),
             Event::ProcessUp { instance } => self.process_up(&instance),
+            Event::ReadRegistry { pid } => self.home(pid, home::Call::Registry, home::Then::Hydrate),
             Event::SaveOver { pid, agent, number } => self.save_over(pid, agent, number),
+            Event::SignalAgain { instance } => self.signal_again(&instance),
             Event::StartOver { incarnation, instance } => self.start_over(incarnation, instance),
             Event::ToolAgain { pid, call, turn, tries } => self.tool_again(pid, call, turn, tries),
             Event::TownAlarm { version } => self.town_alarm(version),
@@ -193,6 +210,14 @@ impl World<'_> {
         }
         if self.run.fault(faults::PROCESS_KILLED) {
             self.process_killed();
+        }
+        if self.run.fault(faults::CLOCK_JUMPS)
+            && let Some(pid) = self.platform.pid()
+        {
+            let by = self.run.random.between("jump", -MINUTE, MINUTE);
+            if let Some(process) = self.processes.get_mut(&pid) {
+                process.skew_ms += by;
+            }
         }
         if self.run.fault(faults::HOME_UNREACHABLE)
             && let Some(pid) = self.platform.pid()

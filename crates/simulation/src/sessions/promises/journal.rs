@@ -3,9 +3,11 @@
 //! The rows that each turn adds are noted as they come, because an entity's row is overwritten later. What producers sent is noted by disk: the
 //! process may change under a spool, the numbers may not.
 
+use super::Execution;
 use super::Shadow;
 use crate::sessions::link::Link;
 use crate::sessions::link::Numbered;
+use crate::sessions::sockets::SocketId;
 use crate::sessions::sockets::Wrapper;
 use crate::sessions::task::Kept;
 use crate::sessions::worker::Worker;
@@ -13,6 +15,7 @@ use crate::sessions::world::World;
 use database::Database;
 use protocol::event::EventClass;
 use protocol::id::ExecutionId;
+use protocol::ingest::CLOSE_GAP;
 use protocol::sandbox::TurnPlan;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -83,12 +86,18 @@ impl World<'_> {
 
     /// A wrapper's handshake was accepted.
     pub fn ingest_accepted(&mut self, s: usize, wrapper: &Wrapper) {
-        let newest = self.objects[s].shadow.generations.entry(wrapper.execution.clone()).or_default();
+        let Shadow { executions, generations, .. } = &mut self.objects[s].shadow;
+        let over = executions.get(wrapper.execution.as_str()).is_some_and(Execution::is_over);
+        let newest = generations.entry(wrapper.execution.clone()).or_default();
         let before = *newest;
         *newest = before.max(wrapper.generation);
-        if wrapper.generation < before {
-            let generation = wrapper.generation;
+        let generation = wrapper.generation;
+        if generation < before {
             self.run.broken(P4, || format!("generation {generation} was accepted after {before}"));
+        }
+        if over && generation > before {
+            let promise = "after its end an execution is entered only by who ran it";
+            self.run.broken(promise, || format!("{}: generation {generation}, {before} ran it", wrapper.execution));
         }
     }
 
@@ -100,6 +109,13 @@ impl World<'_> {
         let ledger = self.ledgers.entry((execution.clone(), disk)).or_default();
         for event in numbered {
             ledger.sent.insert(event.seq, event.clone());
+        }
+    }
+
+    /// A socket is closed by its object. Our own wrapper goes on after what the object has: it leaves a gap only after a frame that was not taken.
+    pub fn check_gap(&mut self, socket: SocketId, code: u16) {
+        if code == CLOSE_GAP && self.sockets.get(&socket).is_some_and(|socket| !socket.refused) {
+            self.run.broken("our own wrapper leaves no gap", || format!("socket {socket}"));
         }
     }
 

@@ -33,7 +33,13 @@ pub struct Shadow {
     pub rings: u64,
     /// The frames of the turn that is being taken, and whose they are.
     pub taking: Vec<(Wrapper, Rc<Summary>)>,
-    executions: BTreeMap<String, Execution>,
+    /// The report token that asks for the right to the snapshot in this turn.
+    pub asking: Option<String>,
+    /// The attempts at work, by their report tokens.
+    pub attempts: BTreeMap<String, u64>,
+    executions: Rc<BTreeMap<String, Execution>>,
+    /// What the last turn left.
+    seen: Option<turn::Seen>,
     /// Callers that were answered.
     answered: BTreeSet<i64>,
     journal: journal::Journal,
@@ -62,6 +68,11 @@ struct Execution {
 }
 
 impl Execution {
+    /// It has ended.
+    fn is_over(&self) -> bool {
+        is_terminal(&self.status)
+    }
+
     /// The agent has had its prompt.
     fn began(&self) -> bool {
         self.accepted_at.is_some() || self.said || self.status == "completed"
@@ -96,7 +107,10 @@ impl Shadow {
             ended: false,
             rings: 0,
             taking: Vec::new(),
-            executions: BTreeMap::new(),
+            asking: None,
+            attempts: BTreeMap::new(),
+            executions: Rc::default(),
+            seen: None,
             answered: BTreeSet::new(),
             journal: journal::Journal::default(),
             generations: BTreeMap::new(),
@@ -105,6 +119,11 @@ impl Shadow {
             prompted: BTreeMap::new(),
         }
     }
+}
+
+/// Whether this status of an execution is its last.
+fn is_terminal(status: &str) -> bool {
+    !matches!(status, "pending" | "running")
 }
 
 /// FNV-1a over what of an event is its own.

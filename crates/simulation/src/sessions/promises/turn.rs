@@ -2,51 +2,62 @@
 
 use super::Execution;
 use super::Shadow;
+use super::is_terminal;
 use crate::durable::Fate;
 use crate::durable::Storage;
 use crate::sessions::world::World;
 use database::Database;
 use database::Row;
+use object_core::lifecycle::Input;
+use object_core::lifecycle::State;
 use object_core::time::MINUTE;
 use session_core::limits::Limits;
 use session_core::message::CallbackPost;
 use session_core::message::Effect;
 use session_core::message::Output;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// How much later than its deadline an execution may end: alarms ring two minutes late, fail, and ring again half a minute after that.
 const LATE_MS_MAX: i64 = 10 * MINUTE;
 
 /// The rows that matter.
-struct Seen {
+pub struct Seen {
+    /// As of this number of writes.
+    changes: i64,
     session: bool,
     prepared: bool,
     initiated: bool,
     active: Option<String>,
-    executions: BTreeMap<String, Execution>,
-    owed: BTreeMap<String, Option<String>>,
+    executions: Rc<BTreeMap<String, Execution>>,
+    owed: BTreeSet<String>,
     working: bool,
     tombstone: bool,
-    /// The execution whose wrapper connects in this turn.
-    accepting: Option<String>,
 }
 
 fn rows(storage: &Storage, sql: &str) -> Vec<Row> {
     storage.db.query(sql, &[]).expect("the tables are there")
 }
 
-fn text(row: &Row, column: usize) -> Option<String> {
-    row.get(column).expect("a text or nothing")
+/// How often anything was written.
+fn changes(storage: &Storage) -> i64 {
+    rows(storage, "SELECT total_changes()")[0].get(0).expect("a number")
 }
 
-fn look(storage: &Storage) -> Option<Seen> {
+fn look(storage: &Storage, changes: i64) -> Option<Seen> {
     let tables = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'session'";
     if rows(storage, tables).is_empty() {
         return None;
     }
-    let session = rows(storage, "SELECT prepared_at, initiated_at, active FROM session");
-    let has =
-        |column: usize| session.first().is_some_and(|row| row.get::<Option<i64>>(column).expect("a time").is_some());
+    let known = rows(
+        storage,
+        "SELECT session.one IS NOT NULL, prepared_at IS NOT NULL, initiated_at IS NOT NULL, active,
+            EXISTS (SELECT 1 FROM work WHERE ended = 0), EXISTS (SELECT 1 FROM tombstone)
+            FROM (SELECT 1) LEFT JOIN session",
+    );
+    let known = known.first()?;
+    let is = |column: usize| known.get::<bool>(column).expect("a truth value");
     let executions = rows(
         storage,
         "SELECT id, status, accepted_at, started_at, number, disconnected_at, heartbeat_at, event_at, waiting <> '[]',
@@ -69,22 +80,18 @@ fn look(storage: &Storage) -> Option<Seen> {
             (row.get(0).expect("an id"), execution)
         })
         .collect();
-    let owed = rows(storage, "SELECT key, dead FROM owed");
+    let owed = rows(storage, "SELECT key FROM owed");
     Some(Seen {
-        session: !session.is_empty(),
-        prepared: has(0),
-        initiated: has(1),
-        active: session.first().and_then(|row| text(row, 2)),
-        executions,
-        owed: owed.iter().map(|row| (row.get(0).expect("a key"), text(row, 1))).collect(),
-        working: !rows(storage, "SELECT 1 FROM work WHERE ended = 0").is_empty(),
-        tombstone: !rows(storage, "SELECT 1 FROM tombstone").is_empty(),
-        accepting: None,
+        changes,
+        session: is(0),
+        prepared: is(1),
+        initiated: is(2),
+        active: known.get(3).expect("an id or nothing"),
+        executions: Rc::new(executions),
+        owed: owed.iter().map(|row| row.get(0).expect("a key")).collect(),
+        working: is(4),
+        tombstone: is(5),
     })
-}
-
-fn is_terminal(status: &str) -> bool {
-    !matches!(status, "pending" | "running")
 }
 
 impl Seen {
@@ -110,9 +117,13 @@ impl Seen {
 impl World<'_> {
     /// Looks at what a turn left, and at what it wants to send.
     pub fn observe(&mut self, s: usize, input: &'static str, now: i64, fate: Fate, outputs: &[Output]) {
-        let Some(mut seen) = look(&self.objects[s].storage) else { return };
-        seen.accepting = outputs.iter().find_map(|output| match output {
-            Output::AcceptIngest { execution, .. } => Some(execution.to_string()),
+        let object = &mut self.objects[s];
+        let changes = changes(&object.storage);
+        let last = object.shadow.seen.take().filter(|last| last.changes == changes);
+        let Some(seen) = last.or_else(|| look(&object.storage, changes)) else { return };
+        // The execution whose wrapper connects in this turn.
+        let accepting = outputs.iter().find_map(|output| match output {
+            Output::AcceptIngest { execution, .. } => Some(execution.as_str()),
             _ => None,
         });
         let connected = self.open_executions(s);
@@ -129,14 +140,18 @@ impl World<'_> {
         let mut broken: Vec<(&'static str, String)> = Vec::new();
         check_executions(shadow, &seen, limits, now, &mut broken);
         if woken {
-            check_grace(&seen, &connected, &mut broken);
+            check_grace(&seen, &connected, accepting, &mut broken);
         }
         check_callbacks(shadow, &seen, &object.storage, &mut broken);
         check_outputs(shadow, &seen, fate, outputs, &mut broken);
+        if input == "snapshot-access" {
+            check_right(shadow, &object.storage, outputs, &mut broken);
+        }
         if seen.initiated && seen.active.is_none() && !seen.executions.values().any(Execution::began) {
             broken.push(("no session is initiated whose prompt never ran", "no execution was accepted".to_owned()));
         }
-        shadow.executions = seen.executions;
+        shadow.executions = Rc::clone(&seen.executions);
+        shadow.seen = Some(seen);
         let state = shadow.state;
         self.new_events(s);
         if was != state {
@@ -158,7 +173,7 @@ fn check_executions(shadow: &Shadow, seen: &Seen, limits: &Limits, now: i64, bro
     if seen.session && live.first().copied() != seen.active.as_ref() {
         broken.push(("the marker names the active execution", format!("{:?}, marker {:?}", live, seen.active)));
     }
-    for (id, known) in &seen.executions {
+    for (id, known) in seen.executions.iter() {
         let before = shadow.executions.get(id).map(|known| known.status.as_str());
         let allowed = match before {
             None => known.status == "pending",
@@ -182,12 +197,12 @@ fn check_executions(shadow: &Shadow, seen: &Seen, limits: &Limits, now: i64, bro
 }
 
 /// A running execution without a socket is in its grace. One that was just accepted has its socket when the outputs are performed.
-fn check_grace(seen: &Seen, connected: &[String], broken: &mut Vec<(&'static str, String)>) {
-    for (id, known) in &seen.executions {
+fn check_grace(seen: &Seen, connected: &[String], accepting: Option<&str>, broken: &mut Vec<(&'static str, String)>) {
+    for (id, known) in seen.executions.iter() {
         if known.status == "running"
             && known.disconnected_at.is_none()
             && !connected.contains(id)
-            && seen.accepting.as_ref() != Some(id)
+            && accepting != Some(id.as_str())
         {
             broken.push(("a running execution without a socket is in its grace", id.clone()));
         }
@@ -197,7 +212,7 @@ fn check_grace(seen: &Seen, connected: &[String], broken: &mut Vec<(&'static str
 /// P7: each end owes exactly one callback, in the turn that ends it, and it stays as it is.
 fn check_callbacks(shadow: &mut Shadow, seen: &Seen, storage: &Storage, broken: &mut Vec<(&'static str, String)>) {
     const P7: &str = "P7 each finished execution owes exactly one callback";
-    for (id, known) in &seen.executions {
+    for (id, known) in seen.executions.iter() {
         let before = shadow.executions.get(id).map(|known| known.status.as_str());
         let ends_now = is_terminal(&known.status) && before.is_some_and(|before| !is_terminal(before));
         if !ends_now {
@@ -205,12 +220,12 @@ fn check_callbacks(shadow: &mut Shadow, seen: &Seen, storage: &Storage, broken: 
         }
         let never_began = !known.began();
         let expected = shadow.callbacks && seen.session && !(never_began && known.number > 1);
-        let owed = seen.owed.contains_key(&format!("callback/{id}"));
+        let owed = seen.owed.contains(&format!("callback/{id}"));
         if expected != owed {
             broken.push((P7, format!("{id} is {}, owed: {owed}, expected: {expected}", known.status)));
         }
     }
-    for key in seen.owed.keys().filter(|key| key.starts_with("callback/")) {
+    for key in seen.owed.iter().filter(|key| key.starts_with("callback/")) {
         let id = key.trim_start_matches("callback/").to_owned();
         if shadow.callbacks_owed.contains_key(&id) && shadow.executions.contains_key(&id) {
             continue;
@@ -228,6 +243,20 @@ fn check_callbacks(shadow: &mut Shadow, seen: &Seen, storage: &Storage, broken: 
         {
             broken.push((P7, format!("{id} owes two: {before} and {}", post.body)));
         }
+    }
+}
+
+/// An attempt has no right to the snapshot any more once a newer one was heard of.
+fn check_right(shadow: &Shadow, storage: &Storage, outputs: &[Output], broken: &mut Vec<(&'static str, String)>) {
+    let allowed = outputs.iter().any(|output| matches!(output, Output::Reply { result: Ok(_), .. }));
+    let Some(attempt) = shadow.asking.as_ref().and_then(|token| shadow.attempts.get(token)) else { return };
+    let heard: i64 =
+        rows(storage, "SELECT COALESCE(MAX(attempt), 0) FROM work WHERE n > 0")[0].get(0).expect("a number");
+    if allowed && *attempt < heard.unsigned_abs() {
+        broken.push((
+            "a conversation is not replaced by an older container's",
+            format!("attempt {attempt} may, {heard} was heard of"),
+        ));
     }
 }
 
@@ -266,6 +295,19 @@ fn check_outputs(
 }
 
 impl World<'_> {
+    /// What is heard of another container than the newest changes nothing.
+    pub fn check_news(&mut self, before: Option<(String, State)>, input: &Input) {
+        let (Input::Ended { instance } | Input::StartFailed { instance } | Input::Started { instance }) = input else {
+            return;
+        };
+        let after = self.sandbox.container();
+        if before.as_ref().is_none_or(|(known, _)| known != instance) && before != after {
+            self.run.broken("news of an older container change nothing", || {
+                format!("{before:?} became {after:?} after {input:?}")
+            });
+        }
+    }
+
     /// A callback reached its receiver.
     pub fn callback_received(&mut self, s: usize, post: &CallbackPost) {
         let shadow = &mut self.objects[s].shadow;

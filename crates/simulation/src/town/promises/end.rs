@@ -26,6 +26,9 @@ impl World<'_> {
         if let Some(key) = ledger.owed.first() {
             return Some(format!("{key} is owed"));
         }
+        if self.keeper.owes() {
+            return Some("the town is owed the news of an end".to_owned());
+        }
         let works = |agent: &super::AgentRow| matches!(agent.status.as_str(), "working" | "stalled");
         if let Some((id, _)) = ledger.agents.iter().find(|(_, agent)| works(agent)) {
             return Some(format!("agent {id} works"));

@@ -2,7 +2,7 @@
 //!
 //! | Module | Promises |
 //! | --- | --- |
-//! | `turn` | P6, P8, P10; hooks one to one; what is over stays over; a dispatch owes a start; a live run keeps its bead |
+//! | `turn` | P6, P8, P10; hooks one to one; what is over stays over; convoys count right; a dispatch owes a start; a live run keeps its bead |
 //! | `drains` | a drain ends in one of four ways, in time, and never by the container that was evicted |
 //! | `work` | P5: no file is lost; one bead is run by one agent; nothing is saved where something may write |
 //! | `end` | all work is over, or waits for a reason that is told; nothing is owed for ever; a town at rest rests |
@@ -20,8 +20,10 @@ use protocol::id::BeadId;
 use protocol::time::parse_iso8601;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use town_core::message::Call;
 use town_core::message::Input;
 use town_core::message::Output;
+use town_core::message::call::AgentCall;
 
 /// What the promises remember of a town.
 #[derive(Default)]
@@ -29,12 +31,12 @@ pub struct Shadow {
     ledger: Ledger,
     /// How often the alarm rang.
     pub rings: u64,
-    /// Beads that a person ended, or took out of their course.
-    pub meddled: BTreeSet<BeadId>,
     /// What of a bead's work the remote has, as somebody was told.
     safe: BTreeMap<BeadId, Files>,
     /// Merge requests that were merged.
     merged: BTreeSet<BeadId>,
+    /// Branches of which somebody said that the work is done: whoever is brought back before that is applied works in vain.
+    said_done: BTreeSet<String>,
     /// Instances whose eviction the town has heard of.
     evicted: BTreeSet<String>,
 }
@@ -55,6 +57,7 @@ struct Ledger {
 struct BeadRow {
     kind: String,
     status: String,
+    dispatches: i64,
     dispatched_at: Option<i64>,
 }
 
@@ -102,10 +105,11 @@ impl Ledger {
         let rows = |sql: &str| db.query(sql, &[]).expect("the ledger is there");
         let at = |text: Option<String>| text.as_deref().and_then(parse_iso8601);
         let mut ledger = Self::default();
-        for row in rows("SELECT bead_id, type, status, last_dispatch_attempt_at FROM beads") {
+        for row in rows("SELECT bead_id, type, status, last_dispatch_attempt_at, dispatch_attempts FROM beads") {
             let bead = BeadRow {
                 kind: row.get(1).expect("a type"),
                 status: row.get(2).expect("a status"),
+                dispatches: row.get(4).expect("a number"),
                 dispatched_at: at(row.get(3).expect("a time")),
             };
             ledger.beads.insert(row.get(0).expect("an id"), bead);
@@ -131,10 +135,14 @@ impl Ledger {
 impl World<'_> {
     /// After a turn of the town whose write is durable.
     pub fn watch_town(&mut self, input: &Input, now: i64, fate: crate::durable::Fate, outputs: &[Output]) {
+        if let Input::Call(Call::Agent(AgentCall::Done { branch, .. })) = input {
+            self.town.shadow.said_done.insert(branch.clone());
+        }
         let after = Ledger::read(&self.town.storage.db);
         let before = std::mem::take(&mut self.town.shadow.ledger);
         self.check_ledger(&before, &after, now);
-        self.check_dispatches(&before, &after);
+        self.check_counters(&after);
+        self.check_dispatches(&before, &after, input);
         self.check_drain(&before, &after, input, now);
         // A statement that failed stands for whatever it would have done.
         if !matches!(fate, crate::durable::Fate::Statement(_)) {

@@ -39,11 +39,31 @@ impl World<'_> {
         }
     }
 
+    /// The counters of a convoy are those of a recount: what is over, apart from what is still reviewed.
+    pub(super) fn check_counters(&mut self, after: &Ledger) {
+        if !after.beads.values().any(|bead| bead.kind == "convoy") {
+            return;
+        }
+        let wrong = "SELECT c.bead_id || ': ' || c.closed_beads || '/' || c.total_beads FROM convoy_metadata c
+            WHERE (c.closed_beads, c.total_beads) <> (
+                SELECT COALESCE(SUM(i.status IN ('closed', 'failed') AND NOT EXISTS (
+                    SELECT 1 FROM bead_dependencies r JOIN beads m ON m.bead_id = r.bead_id
+                    WHERE r.depends_on_bead_id = i.bead_id AND r.dependency_type = 'tracks' AND m.type = 'merge_request'
+                    AND m.status IN ('open', 'in_progress'))), 0), COUNT(*)
+                FROM bead_dependencies d JOIN beads i ON i.bead_id = d.bead_id
+                WHERE d.depends_on_bead_id = c.bead_id AND d.dependency_type = 'tracks' AND i.type = 'issue')";
+        if let Some(what) = self.column(wrong).first().cloned() {
+            self.run.broken("the counters of a convoy are those of a recount", || what);
+        }
+    }
+
     /// P10, and: a dispatch owes a start.
-    pub(super) fn check_dispatches(&mut self, before: &Ledger, after: &Ledger) {
+    pub(super) fn check_dispatches(&mut self, before: &Ledger, after: &Ledger, input: &Input) {
         for (id, new) in &after.beads {
-            let known = before.beads.get(id);
-            if new.dispatched_at.is_none() || new.dispatched_at == known.and_then(|old| old.dispatched_at) {
+            let (count, at) = before.beads.get(id).map_or((0, None), |old| (old.dispatches, old.dispatched_at));
+            // One that the same turn took back leaves its time behind. Who is to wait longer, as triage says, is not dispatched.
+            let is_taken_back = *input == Input::Tick && new.dispatched_at.is_some() && new.dispatched_at != at;
+            if new.dispatches <= count && !is_taken_back {
                 continue;
             }
             if before.drain.is_some() && after.drain.is_some() {
@@ -134,6 +154,7 @@ impl World<'_> {
                     agent.given.request.agent_id.as_str() == id
                         && agent.given.bead.as_ref().is_some_and(|bead| bead.as_str() == hook)
                         && agent.works()
+                        && !self.town.shadow.said_done.contains(&agent.given.request.branch)
                         && agent.last_event.is_some_and(|at| self.now - at < limits.gupp_warn_ms)
                         && self.now - agent.started_at < limits.gupp_warn_ms
                 })

@@ -87,8 +87,17 @@ impl World<'_> {
             }
             let is_safe = worktree.all().is_subset(&self.remote.files(&request.branch));
             match draining.receipts.get(id) {
-                Some(receipt) if receipt.pushed && !is_safe => lost = Some((id.clone(), "its receipt is wrong")),
-                None if draining.saving && !is_safe => lost = Some((id.clone(), "nothing was said of it")),
+                Some(receipt) if receipt.pushed && !is_safe => lost = Some((id.to_string(), "its receipt is wrong")),
+                None if draining.saving && !is_safe => lost = Some((id.to_string(), "nothing was said of it")),
+                Some(_) | None => {}
+            }
+        }
+        let is_named = |folder: &String| process.agents.values().any(|agent| agent.worktree.as_ref() == Some(folder));
+        for folder in self.folders(pid).into_iter().filter(|folder| !is_named(folder)) {
+            let is_safe = self.is_folder_safe(pid, &folder);
+            match draining.folder_receipts.get(&folder) {
+                Some(receipt) if receipt.pushed && !is_safe => lost = Some((folder, "its receipt is wrong")),
+                None if draining.saving && !is_safe => lost = Some((folder, "nothing was said of it")),
                 Some(_) | None => {}
             }
         }
