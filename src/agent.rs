@@ -1,7 +1,10 @@
 //! `AgentDO`, named `<town>/<agent>`: an agent's event log. Its rules are `object_core::agent_log`.
+//!
+//! The first event of a log asks the town whether there is such an agent. A deletion that comes while it asks makes the answer void.
 
 use crate::http;
 use crate::object::ask;
+use crate::object::ask_status;
 use crate::object::failed;
 use crate::object::now_ms;
 use crate::object::open;
@@ -13,6 +16,7 @@ use object_core::agent_log::NewEvent;
 use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::id::TownId;
+use std::cell::Cell;
 use worker::DurableObject;
 use worker::Env;
 use worker::Method;
@@ -25,6 +29,8 @@ use worker::wasm_bindgen;
 
 /// How long the object may take.
 const ANSWER_MS: i64 = 8 * SECOND;
+/// How long the town may take, within that.
+const ASK_MS: i64 = 6 * SECOND;
 
 const EVENTS: &str = "/events";
 
@@ -32,23 +38,30 @@ const EVENTS: &str = "/events";
 #[durable_object(fetch)]
 pub struct AgentDO {
     db: WorkerdDatabase,
+    env: Env,
     name: String,
+    /// How often the log was deleted since this object was constructed.
+    deletions: Cell<u64>,
 }
 
 impl DurableObject for AgentDO {
-    fn new(state: State, _env: Env) -> Self {
+    fn new(state: State, env: Env) -> Self {
         let name = state.id().name().unwrap_or_default();
-        Self { db: open(&state.storage(), agent_log::MIGRATIONS), name }
+        Self { db: open(&state.storage(), agent_log::MIGRATIONS), env, name, deletions: Cell::new(0) }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         match request.method() {
             Method::Post => {
                 let event: NewEvent = http::parse(&request.bytes().await?)?;
+                if !self.may_begin().await? {
+                    return Response::error("", 404);
+                }
                 agent_log::append(&self.db, now_ms(), &event).map_err(failed)?;
                 Response::empty()
             }
             Method::Delete => {
+                self.deletions.set(self.deletions.get().wrapping_add(1));
                 agent_log::clear(&self.db).map_err(failed)?;
                 Response::empty()
             }
@@ -66,9 +79,27 @@ impl DurableObject for AgentDO {
     }
 }
 
-/// Appends an event to the log of an agent.
-pub async fn record(env: &Env, town: &TownId, agent: &AgentId, event: &NewEvent) -> worker::Result<()> {
-    call(env, town.as_str(), agent, Method::Post, EVENTS, Some(serde_json::to_string(event)?)).await.map(drop)
+impl AgentDO {
+    /// Whether the agent is there, where that is not clear from the log.
+    async fn may_begin(&self) -> worker::Result<bool> {
+        if agent_log::is_begun(&self.db).map_err(failed)? {
+            return Ok(true);
+        }
+        let Some((town, agent)) = self.name.split_once('/') else { return Ok(false) };
+        let deletions = self.deletions.get();
+        let request = Request::new(&format!("http://town/agents/{agent}"), Method::Get)?;
+        match ask_status(&self.env, "TOWN", town, request, ASK_MS).await? {
+            200 => Ok(self.deletions.get() == deletions),
+            404 => Ok(false),
+            status => Err(worker::Error::RustError(format!("the town answered {status}"))),
+        }
+    }
+}
+
+/// Appends an event to the log of an agent. Whether there is such an agent.
+pub async fn record(env: &Env, town: &TownId, agent: &AgentId, event: &NewEvent) -> worker::Result<bool> {
+    let event = Some(serde_json::to_string(event)?);
+    Ok(call(env, town.as_str(), agent, Method::Post, EVENTS, event).await?.is_some())
 }
 
 /// The events of an agent after `after_id`, oldest first: a JSON array of [`Event`].
@@ -80,8 +111,8 @@ pub async fn events(
     limit: i64,
 ) -> worker::Result<Vec<Event>> {
     let path = format!("{EVENTS}?after_id={after_id}&limit={limit}");
-    let mut answer = call(env, town.as_str(), agent, Method::Get, &path, None).await?;
-    Ok(http::parse(&answer.bytes().await?)?)
+    let listed = call(env, town.as_str(), agent, Method::Get, &path, None).await?;
+    Ok(listed.map_or(Ok(vec![]), |listed| http::parse(&listed))?)
 }
 
 /// Deletes the log of an agent that is no more.
@@ -89,6 +120,7 @@ pub async fn forget(env: &Env, town: &str, agent: &AgentId) -> worker::Result<()
     call(env, town, agent, Method::Delete, EVENTS, None).await.map(drop)
 }
 
+/// The body of the answer, read to its end; None: there is no such agent.
 async fn call(
     env: &Env,
     town: &str,
@@ -96,13 +128,15 @@ async fn call(
     method: Method,
     path: &str,
     body: Option<String>,
-) -> worker::Result<Response> {
+) -> worker::Result<Option<Vec<u8>>> {
     let mut init = RequestInit::new();
     init.with_method(method).with_body(body.map(Into::into));
     let request = Request::new_with_init(&format!("http://agent{path}"), &init)?;
-    let answer = ask(env, "AGENT", &format!("{town}/{agent}"), request, ANSWER_MS).await?;
+    let mut answer = ask(env, "AGENT", &format!("{town}/{agent}"), request, ANSWER_MS).await?;
+    let body = answer.bytes().await?;
     match answer.status_code() {
-        200 => Ok(answer),
+        200 => Ok(Some(body)),
+        404 => Ok(None),
         status => Err(worker::Error::RustError(format!("the event log answered {status}"))),
     }
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub github_api_url: String,
     /// gitlab.com, or what stands for it; without a slash at the end. Other instances are named by their towns.
     pub gitlab_api_url: String,
+    /// Origins whose pages may call the API from a browser; empty means none.
+    pub cors_origins: Vec<String>,
     /// Origins that may open streams from a browser; empty means any.
     pub allowed_origins: Vec<String>,
     /// Whether `file://` and `http://127.0.0.1` are admitted as git and callback URLs.
@@ -103,14 +105,19 @@ impl Config {
                 .collect(),
             github_api_url: url(var("GITHUB_API_URL"), "https://api.github.com"),
             gitlab_api_url: url(var("GITLAB_API_URL"), "https://gitlab.com"),
-            allowed_origins: var("WS_ALLOWED_ORIGINS")
-                .map(|list| list.split(',').map(|origin| origin.trim().to_owned()).filter(|o| !o.is_empty()).collect())
-                .unwrap_or_default(),
+            cors_origins: list(var("CORS_ALLOWED_ORIGINS")),
+            allowed_origins: list(var("WS_ALLOWED_ORIGINS")),
             allow_loopback: var("ALLOW_LOOPBACK").as_deref() == Some("1") && !production,
             limits_given: given.filter(|_| limits.is_some()),
             limits: limits.unwrap_or_default(),
         }
     }
+}
+
+/// The words between commas.
+fn list(set: Option<String>) -> Vec<String> {
+    let words = set.unwrap_or_default();
+    words.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
 }
 
 /// A base address: what is set, or the default.

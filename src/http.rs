@@ -18,6 +18,18 @@ pub struct Plain {
     pub error: &'static str,
 }
 
+/// `GET /`.
+#[derive(Serialize)]
+pub struct Root {
+    service: &'static str,
+    status: &'static str,
+}
+
+impl Root {
+    /// As the clients of towns know it (spec/town.md 2.5).
+    pub const HERE: Self = Self { service: "gastown", status: "ok" };
+}
+
 /// `GET /health`.
 #[derive(Serialize)]
 pub struct Health {

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`route`] | the whole HTTP surface, as one table |
 //! | [`auth`] | tokens and keys |
+//! | `cors` | which pages of other origins may call |
 //! | [`config`] | what the deployment sets |
 //! | `object` | what every shell shares: alarm, waiting callers, timeouts |
 //! | `retry` | calls to objects that are tried again |
@@ -25,6 +26,7 @@ mod agent;
 pub mod auth;
 pub mod config;
 mod container;
+mod cors;
 mod forge;
 mod http;
 mod log;
@@ -39,6 +41,7 @@ mod trpc;
 mod user;
 
 use crate::config::Config;
+use crate::cors::Page;
 use crate::route::Refusal;
 use crate::route::Route;
 use worker::Context;
@@ -51,14 +54,19 @@ use worker::event;
 async fn fetch(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
     let config = Config::from_env(&env);
     let (method, path) = (request.method().to_string(), request.path());
+    let page = Page::of(&request, &path, &config.cors_origins)?;
+    if let Some(preflight) = page.preflight() {
+        return preflight;
+    }
     let answer = match Route::parse(&method, &path) {
         Err(refusal) => refuse(&path, refusal),
         Ok(route) => dispatch(route, request, &env, &config).await,
     };
-    answer.or_else(|error| {
+    let answer = answer.or_else(|error| {
         log::error("unhandled", &[("path", &path), ("error", &error.to_string())]);
         http::json(500, &http::Plain { error: "Internal server error" })
-    })
+    });
+    page.readable(answer?)
 }
 
 async fn dispatch(route: Route, request: Request, env: &Env, config: &Config) -> worker::Result<Response> {
@@ -76,6 +84,7 @@ async fn dispatch(route: Route, request: Request, env: &Env, config: &Config) ->
             session::logs::put(request, env, config, &user, &session, &execution).await
         }
         Route::Progress { user, session } => session::routes::progress(request, env, &user, &session).await,
+        Route::Root => http::json(200, &http::Root::HERE),
         Route::SnapshotGet { user, session } => session::snapshot::get(request, env, &user, &session).await,
         Route::SnapshotPut { user, session } => session::snapshot::put(request, env, &user, &session).await,
         Route::Stream => session::routes::stream(request, env, config).await,

@@ -147,6 +147,13 @@ pub async fn ask(env: &Env, binding: &str, name: &str, request: Request, limit_m
         .unwrap_or_else(|| Err(worker::Error::RustError(format!("{binding} did not answer within {limit_ms} ms"))))
 }
 
+/// The same, where only the status counts. The answer is read to its end: until then the other object cannot rest.
+pub async fn ask_status(env: &Env, binding: &str, name: &str, request: Request, limit_ms: i64) -> worker::Result<u16> {
+    let mut answer = ask(env, binding, name, request, limit_ms).await?;
+    within(limit_ms, answer.bytes()).await.transpose()?;
+    Ok(answer.status_code())
+}
+
 /// The database of an object, with its schema.
 pub fn open(storage: &Storage, migrations: &[database::Migration]) -> WorkerdDatabase {
     let db = WorkerdDatabase::new(storage);

@@ -2,7 +2,7 @@
 //!
 //! | Method, path | Guard |
 //! | --- | --- |
-//! | `GET /health` | none |
+//! | `GET /`, `GET /health` | none |
 //! | `GET /stream` | stream ticket (query) |
 //! | any `/sessions/{user}/{session}/ingest` | ingest secret, or the user's token; what is no upgrade is told so, whatever its method |
 //! | `POST /sessions/{user}/{session}/progress` | report token of the attempt |
@@ -12,7 +12,7 @@
 //! | `PUT /sessions/{user}/{session}/logs/{execution}/logs.tar.gz` | the same, or the user's token |
 //! | `POST /api/cloud-agent-next/sessions/stream-ticket` | internal key and user token |
 //! | `POST /internal/containers/{kind}/{name}/{instance}/exited` | host token |
-//! | below `/api/towns`, `/api/users`, `/api/orgs`, `/api/mayor` | [`TownRoute`] |
+//! | below `/api/towns`, `/api/users`, `/api/orgs`, `/api/mayor`, `/debug/towns` | [`TownRoute`] |
 //! | `GET\|POST /trpc/{procedure}` | user token, and the internal key where [`Procedure::needs_internal_key`] |
 
 use crate::town::route::TownRoute;
@@ -32,6 +32,7 @@ pub enum Route {
     Ingest { user: UserId, session: SessionId },
     LogsPut { user: UserId, session: SessionId, execution: ExecutionId },
     Progress { user: UserId, session: SessionId },
+    Root,
     SnapshotGet { user: UserId, session: SessionId },
     SnapshotPut { user: UserId, session: SessionId },
     Stream,
@@ -117,6 +118,7 @@ impl Route {
         let only = |allowed: &str, route| if method == allowed { Ok(route) } else { Err(Refusal::MethodNotAllowed) };
         let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match segments.as_slice() {
+            [""] => only("GET", Route::Root),
             ["health"] => only("GET", Route::Health),
             ["images", path, file] => {
                 let (path, file) = image(path, file).ok_or(Refusal::BadImage)?;
@@ -128,6 +130,8 @@ impl Route {
                 only(if procedure.is_query() { "GET" } else { "POST" }, Route::Trpc(procedure))
             }
             ["api", "cloud-agent-next", "sessions", "stream-ticket"] => only("POST", Route::StreamTicket),
+            ["api", "debug", ..] => Err(Refusal::NotFound),
+            ["debug", ..] => TownRoute::parse(method, &segments).map(Route::Town),
             ["api", rest @ ..] => TownRoute::parse(method, rest).map(Route::Town),
             ["sessions", user, session, rest @ ..] => {
                 let user = percent_decode(user).and_then(|user| UserId::parse(&user).ok()).ok_or(Refusal::BadUserId)?;
@@ -244,11 +248,22 @@ mod tests {
 
     #[test]
     fn what_is_not_in_the_table_is_not_found() {
-        for path in
-            ["/", "/healthz", "/trpc", "/trpc/nope", "/trpc/health/x", "/sessions/u/agent_1/ingest", "/sessions/u"]
-        {
+        for path in [
+            "/nowhere",
+            "/debug",
+            "/debug/towns/t/nothing",
+            "/api/debug/towns/t/status",
+            "/healthz",
+            "/trpc",
+            "/trpc/nope",
+            "/trpc/health/x",
+            "/sessions/u/agent_1/ingest",
+            "/sessions/u",
+        ] {
             assert_eq!(Route::parse("GET", path), Err(Refusal::NotFound), "{path}");
         }
         assert_eq!(Route::parse("POST", "/health"), Err(Refusal::MethodNotAllowed));
+        assert_eq!(Route::parse("GET", "/"), Ok(Route::Root));
+        assert!(matches!(Route::parse("GET", "/debug/towns/t/status"), Ok(Route::Town(_))));
     }
 }

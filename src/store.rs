@@ -29,7 +29,12 @@ const CALL_MS: i64 = 60_000;
 
 /// The key of the session database of a town's agent.
 pub fn agent_snapshot(town: &str, agent: &str) -> String {
-    format!("towns/{town}/agents/{agent}")
+    format!("{}agents/{agent}", agent_snapshots(town))
+}
+
+/// What the keys of all session databases of a town begin with.
+pub fn agent_snapshots(town: &str) -> String {
+    format!("towns/{town}/")
 }
 
 /// Why a body was not taken.

@@ -58,8 +58,13 @@ impl Shell {
             self.turn(&Input::Release { lease: holder.to_owned() })?;
             return Response::empty();
         }
-        if self.kind == ContainerKind::Town && path.starts_with(town::PATHS) {
-            return self.serve_town(request, &path).await;
+        if self.kind == ContainerKind::Town {
+            if path != town::CONTAINER && town::is_gone(&self.db).map_err(failed)? {
+                return error(410, "NOT_RUNNING", "The town was deleted");
+            }
+            if path.starts_with(town::PATHS) {
+                return self.serve_town(request, &path).await;
+            }
         }
         let asked = Asked::read(&path, request.url()?.query());
         if asked.wake {

@@ -100,7 +100,8 @@ impl ContainerRuntime for Local {
         let mut answer = self.verb(Method::Get, "", None).await?;
         match answer.status_code() {
             200 => Ok(http::parse::<Container>(&answer.bytes().await?)?.running),
-            _ => Ok(false),
+            404 => Ok(false),
+            status => Err(Error::RustError(format!("the container host answered {status}"))),
         }
     }
 

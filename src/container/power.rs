@@ -6,8 +6,10 @@ use super::shell::Shell;
 use super::shell::Verb;
 use super::town;
 use crate::log;
+use crate::object::failed;
 use crate::object::within;
 use crate::route::ContainerKind;
+use object_core::lifecycle;
 use object_core::lifecycle::Input;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use worker::Request;
 /// How long a starting container may take for one answer to whether it is healthy, and the pause before the next question.
 const HEALTH_MS: i64 = 2_000;
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
+/// How long the end of a container may take, of which somebody waits to hear.
+const END_MS: i64 = 10_000;
 
 impl Shell {
     pub fn start(self: &Rc<Self>, instance: String, token: String) {
@@ -57,7 +61,7 @@ impl Shell {
     /// Starts a container and waits until it is healthy. Bounded by the caller; ends early when the start is no longer wanted.
     async fn bring_up(&self, instance: &str, token: &str) -> worker::Result<()> {
         let verb = self.verbs.lock().await;
-        if self.is_current(instance)? {
+        if self.is_starting(instance)? {
             let environment = match self.kind {
                 ContainerKind::Sandbox => vec![],
                 ContainerKind::Town => town::environment(&self.db, &self.config, &self.name())?,
@@ -65,7 +69,7 @@ impl Shell {
             self.runtime.start(instance, token, environment).await?;
         }
         drop(verb);
-        while self.is_current(instance)? {
+        while self.is_starting(instance)? {
             let request = Request::new("http://container/health", Method::Get)?;
             let call = Call { request: &request, body: None, path: "/health", token, town_config: None };
             let health = within(HEALTH_MS, self.runtime.fetch(call)).await;
@@ -90,6 +94,18 @@ impl Shell {
                 Err(error) => log::error("container", &[("instance", &instance), ("error", &error.to_string())]),
             }
         });
+    }
+
+    /// Ends the container whatever it does, a start that is under way too. Whether it is known to be gone: if not, this is to be asked again.
+    pub async fn end_for_good(self: &Rc<Self>) -> worker::Result<bool> {
+        let Some(known) = lifecycle::load(&self.db).map_err(failed)? else { return Ok(true) };
+        self.turn(&Input::Ended { instance: known.instance })?;
+        let _turn = self.verbs.lock().await;
+        let gone = async {
+            self.runtime.destroy().await?;
+            self.runtime.running().await.map(|running| !running)
+        };
+        Ok(matches!(within(END_MS, gone).await, Some(Ok(true))))
     }
 
     /// Whether it is already gone.

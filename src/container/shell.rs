@@ -152,6 +152,12 @@ impl Shell {
         Ok(lifecycle::load(&self.db).map_err(failed)?.is_some_and(|known| known.instance == instance))
     }
 
+    /// Whether this start is still wanted.
+    pub fn is_starting(&self, instance: &str) -> worker::Result<bool> {
+        let known = lifecycle::load(&self.db).map_err(failed)?;
+        Ok(known.is_some_and(|known| known.instance == instance && known.state == Life::Starting))
+    }
+
     pub fn known_running(&self) -> worker::Result<Started> {
         let known = lifecycle::load(&self.db).map_err(failed)?.filter(|known| known.state == Life::Running);
         Ok(known.map(|known| Running { instance: known.instance, token: known.token }))

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `PUT /town/settings` | [`Settings`]: environment of the next start, configuration of each request from now on |
 //! | `GET /town/registry`, `PUT /town/registry` | the agents to be restored at the next start: a JSON array, kept as it came |
-//! | `DELETE /town/container` | ends the container at once and forgets what is kept here: the town is no more |
+//! | `DELETE /town/container` | ends the container and forgets what is kept here: the town is no more. 503 until the container is known to be gone; from the first on, every other request is 410 |
 //! | `POST /town/observe` | a JSON array of agents, answered with [`Seen`] of each; 410 if no container runs |
 //!
 //! The end of a container that ran is owed to its town: a row in the same write, until the town has heard it.
@@ -12,11 +12,10 @@
 use super::error;
 use super::shell::Running;
 use super::shell::Shell;
-use super::shell::Verb;
 use crate::config::Config;
 use crate::http;
 use crate::log;
-use crate::object::ask;
+use crate::object::ask_status;
 use crate::object::failed;
 use crate::object::now_ms;
 use crate::object::within;
@@ -66,15 +65,18 @@ const NOTICE_RETRY_MS: i64 = 30 * SECOND;
 const NOTICE: &str = "ended";
 
 /// The tables of a town's container, after those of every container.
-pub const MIGRATIONS: &[Migration] = &[Migration {
-    version: 2,
-    statements: &[
-        OWED_TABLE,
-        "CREATE TABLE env (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
-        "CREATE TABLE registry (one INTEGER PRIMARY KEY CHECK (one = 1), entries TEXT NOT NULL)",
-        "CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL, user TEXT NOT NULL, config TEXT NOT NULL)",
-    ],
-}];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 2,
+        statements: &[
+            OWED_TABLE,
+            "CREATE TABLE env (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+            "CREATE TABLE registry (one INTEGER PRIMARY KEY CHECK (one = 1), entries TEXT NOT NULL)",
+            "CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), at INTEGER NOT NULL, user TEXT NOT NULL, config TEXT NOT NULL)",
+        ],
+    },
+    Migration { version: 3, statements: &["CREATE TABLE gone (one INTEGER PRIMARY KEY CHECK (one = 1))"] },
+];
 
 /// What a town tells the object of its container.
 #[derive(Serialize, Deserialize)]
@@ -138,11 +140,16 @@ impl Shell {
                 Response::empty()
             }
             (Method::Delete, CONTAINER) => {
-                if let Some(running) = self.known_running()? {
-                    self.end(running.instance, Verb::Destroy);
-                }
                 transaction(&self.db, || forget(&self.db)).map_err(failed)?;
-                Response::empty()
+                let is_over = self.end_for_good().await?;
+                // Its end is no news to a town that is no more.
+                Owed::<i64>::settle(&self.db, NOTICE).map_err(failed)?;
+                self.set_alarm()?;
+                if is_over {
+                    Response::empty()
+                } else {
+                    error(503, "NOT_ENDED", "The container may still run: try again")
+                }
             }
             (Method::Post, OBSERVE) => match http::parse::<Vec<AgentId>>(&body) {
                 Ok(agents) => self.observe(&agents).await,
@@ -206,9 +213,9 @@ impl Shell {
         let mut init = RequestInit::new();
         init.with_method(Method::Post);
         let request = Request::new_with_init(&format!("http://town{ENDED}?at={at}"), &init)?;
-        let answer = ask(&self.env, "TOWN", &self.name(), request, NOTICE_MS).await?;
-        if answer.status_code() != 200 {
-            return Err(worker::Error::RustError(format!("the town answered {}", answer.status_code())));
+        let status = ask_status(&self.env, "TOWN", &self.name(), request, NOTICE_MS).await?;
+        if status != 200 {
+            return Err(worker::Error::RustError(format!("the town answered {status}")));
         }
         // A newer end may have taken its place meanwhile.
         if Owed::<i64>::find(&self.db, NOTICE).map_err(failed)?.is_some_and(|debt| debt.effect == at) {
@@ -298,8 +305,20 @@ fn keep(db: &dyn Database, new: &Settings) -> Result<(), DatabaseError> {
     Ok(())
 }
 
+/// The town is no more.
 fn forget(db: &dyn Database) -> Result<(), DatabaseError> {
-    ["DELETE FROM env", "DELETE FROM registry", "DELETE FROM settings"].iter().try_for_each(|sql| execute(db, sql, &[]))
+    let statements = [
+        "DELETE FROM env",
+        "DELETE FROM registry",
+        "DELETE FROM settings",
+        "INSERT OR IGNORE INTO gone (one) VALUES (1)",
+    ];
+    statements.iter().try_for_each(|sql| execute(db, sql, &[]))
+}
+
+/// Whether the town was deleted: nothing is started or kept for it any more.
+pub fn is_gone(db: &dyn Database) -> Result<bool, DatabaseError> {
+    Ok(!db.query("SELECT 1 FROM gone", &[])?.is_empty())
 }
 
 /// A JSON array, as it came.

@@ -54,8 +54,8 @@ async fn try_once(env: &Env, config: &Config, effect: &Effect) -> worker::Result
             logs::remove(env, user, session).await?;
             Ok(Outcome::Done)
         }
-        Effect::Stop { sandbox, session, forget } => {
-            let body = serde_json::to_string(&Stop { forget: *forget })?;
+        Effect::Stop { sandbox, session, forget, attempt } => {
+            let body = serde_json::to_string(&Stop { forget: *forget, attempt: *attempt })?;
             to_sandbox(env, sandbox, effect, &format!("/sessions/{session}/stop"), Some(body)).await
         }
         Effect::Release { sandbox, execution } => {

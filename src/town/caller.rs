@@ -14,6 +14,8 @@ pub const CALLER_HEADER: &str = "x-holdfast-caller";
 pub enum Caller {
     /// Somebody in the town's container; an agent, if it said which.
     Inside(Option<AgentId>),
+    /// The deployment's own back end.
+    Operator,
     User(UserId),
 }
 
@@ -27,6 +29,7 @@ impl Caller {
     pub fn header(&self) -> String {
         match self {
             Self::Inside(agent) => format!("inside:{}", agent.as_ref().map_or("", AgentId::as_str)),
+            Self::Operator => "operator:".to_owned(),
             Self::User(user) => format!("user:{}", percent_encode(user.as_str())),
         }
     }
@@ -36,6 +39,7 @@ impl Caller {
         match header.split_once(':')? {
             ("inside", "") => Some(Self::Inside(None)),
             ("inside", agent) => Some(Self::Inside(Some(AgentId::parse(agent).ok()?))),
+            ("operator", "") => Some(Self::Operator),
             ("user", user) => Some(Self::User(UserId::parse(&percent_decode(user)?).ok()?)),
             _ => None,
         }
@@ -52,7 +56,7 @@ impl Caller {
     /// The user, if it is one.
     pub fn user_id(&self) -> Option<&UserId> {
         match self {
-            Self::Inside(_) => None,
+            Self::Inside(_) | Self::Operator => None,
             Self::User(user) => Some(user),
         }
     }
@@ -61,7 +65,7 @@ impl Caller {
     pub fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Inside(agent) => agent.as_ref(),
-            Self::User(_) => None,
+            Self::Operator | Self::User(_) => None,
         }
     }
 }
@@ -76,6 +80,7 @@ mod tests {
         for caller in [
             Caller::Inside(None),
             Caller::Inside(Some(agent.clone())),
+            Caller::Operator,
             Caller::User(UserId::parse("oauth/gö:1 ü").unwrap()),
         ] {
             assert!(caller.header().is_ascii());

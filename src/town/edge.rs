@@ -12,10 +12,12 @@ use super::token;
 use crate::agent;
 use crate::http;
 use crate::log;
+use crate::object::ask_status;
 use crate::object::now_ms;
 use crate::store;
 use crate::store::PutError;
 use object_core::agent_log::NewEvent;
+use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::id::TownId;
 use protocol::town::Success;
@@ -29,6 +31,9 @@ use worker::Response;
 /// The largest snapshot of an agent's database, in bytes.
 const SNAPSHOT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const SNAPSHOT_TYPE: &str = "application/octet-stream";
+
+/// How long the town may take to say who is there.
+const ANSWER_MS: i64 = 8 * SECOND;
 
 /// The longest name of an event in the log, in characters.
 const EVENT_MAX: usize = 128;
@@ -50,6 +55,7 @@ pub async fn answer(
             let event = Body::parse(body).ok().and_then(|body| body.text("event").ok());
             let event: String = event.ok_or(TownError::BadRequest("Missing event name"))?;
             let event: String = event.chars().take(EVENT_MAX).collect();
+            is_there(env, town).await?;
             log::info("container_event", &[("town", town.as_str()), ("name", &event)]);
             json!({"recorded": true})
         }
@@ -60,7 +66,10 @@ pub async fn answer(
             let container = if proxy::is_running(env, town).await? { Some(id("TOWN_CONTAINER")?) } else { None };
             json!({"townDoId": id("TOWN")?, "containerDoId": container})
         }
-        Edge::RefreshToken => json!({"token": signed(token::container, town, caller, secrets)?}),
+        Edge::RefreshToken => {
+            is_there(env, town).await?;
+            json!({"token": signed(token::container, town, caller, secrets)?})
+        }
         Edge::StatusTicket => {
             owned(env, town, caller).await?;
             let url = format!("/api/towns/{town}/status/ws");
@@ -87,7 +96,9 @@ pub async fn agent_log(request: &Request, env: &Env, ids: &Ids, body: &[u8]) -> 
         let data = body.value("data").map_or_else(|| "{}".to_owned(), ToString::to_string);
         let data = RawValue::from_string(data).map_err(worker::Error::from)?;
         let event = NewEvent { event_type: body.text("event_type")?, data }.cut();
-        agent::record(env, town, &agent, &event).await?;
+        if !agent::record(env, town, &agent, &event).await? {
+            return Err(TownError::NotFound("Agent not found"));
+        }
         return Ok(http::json(201, &Success::new(json!({"appended": true})))?);
     }
     let url = request.url()?;
@@ -104,7 +115,11 @@ pub async fn agent_log(request: &Request, env: &Env, ids: &Ids, body: &[u8]) -> 
 
 /// `…/agents/{agent}/db-snapshot`. The key holds the town: an agent's id alone is no proof of whose it is.
 pub async fn snapshot(request: &Request, env: &Env, ids: &Ids) -> Result<Response, TownError> {
-    let key = store::agent_snapshot(ids.town()?.as_str(), ids.agent()?.as_str());
+    let (town, agent) = (ids.town()?, ids.agent()?);
+    if request.method() == Method::Post {
+        known(env, town, agent).await?;
+    }
+    let key = store::agent_snapshot(town.as_str(), agent.as_str());
     match request.method() {
         Method::Get => store::get(env, &key).await?.ok_or(TownError::NotFound("Snapshot not found")),
         Method::Delete => {
@@ -112,14 +127,35 @@ pub async fn snapshot(request: &Request, env: &Env, ids: &Ids) -> Result<Respons
             Ok(http::json(200, &json!({"success": true}))?)
         }
         _ => match store::put(env, &key, request, SNAPSHOT_TYPE, SNAPSHOT_BYTES_MAX).await? {
-            Ok(()) => Ok(http::json(200, &json!({"success": true}))?),
+            // Asked afterwards too: the agent may have been deleted, and its snapshot with it, while this one was on its way.
+            Ok(()) => match known(env, town, agent).await {
+                Ok(()) => Ok(http::json(200, &json!({"success": true}))?),
+                Err(error) => {
+                    store::remove(env, &key).await?;
+                    Err(error)
+                }
+            },
             Err(PutError::NoLength) => Err(TownError::Refused { status: 411, text: "Content-Length is needed".into() }),
             Err(PutError::TooLarge { .. }) => Err(TownError::TooLarge),
         },
     }
 }
 
-/// Deletes what is kept of a town that is gone.
-pub async fn remove_snapshots(env: &Env, town: &TownId) -> worker::Result<()> {
-    store::remove_all(env, &format!("towns/{town}/")).await
+/// Refuses what comes from an agent that is not there.
+async fn known(env: &Env, town: &TownId, agent: &AgentId) -> Result<(), TownError> {
+    let request = Request::new(&format!("http://town/agents/{agent}"), Method::Get)?;
+    found(env, town, request, "Agent not found").await
+}
+
+/// Refuses what is of a town that is not there.
+async fn is_there(env: &Env, town: &TownId) -> Result<(), TownError> {
+    found(env, town, Request::new("http://town/town", Method::Get)?, "Town not found").await
+}
+
+async fn found(env: &Env, town: &TownId, question: Request, refusal: &'static str) -> Result<(), TownError> {
+    match ask_status(env, "TOWN", town.as_str(), question, ANSWER_MS).await? {
+        200 => Ok(()),
+        404 => Err(TownError::NotFound(refusal)),
+        status => Err(worker::Error::RustError(format!("the town answered {status}")).into()),
+    }
 }

@@ -3,6 +3,7 @@
 //! | Guard | Whom it lets through |
 //! | --- | --- |
 //! | [`Guard::Container`] (C) | a container token of the town |
+//! | [`Guard::Debug`] (D) | the key of the deployment's own back end |
 //! | [`Guard::Expired`] | the same, also when it has expired |
 //! | [`Guard::Rig`] (R, X) | a container token of the town, or an agent token of the town and, where the path names one, of the rig |
 //! | [`Guard::Agent`] (A) | the same; an agent token must be this agent's |
@@ -27,6 +28,7 @@ const OTHER_TOWN: &str = "Cross-town access denied";
 pub enum Guard {
     Agent,
     Container,
+    Debug,
     Expired,
     Mayor,
     Rig,
@@ -40,13 +42,16 @@ pub struct Shown {
     pub authorization: Option<String>,
     /// Whom a container says it speaks for.
     pub agent: Option<String>,
+    /// The internal key.
+    pub key: Option<String>,
 }
 
 impl Shown {
     /// Reads the headers.
     pub fn of(request: &Request) -> worker::Result<Self> {
         let headers = request.headers();
-        Ok(Self { authorization: headers.get("authorization")?, agent: headers.get(AGENT_ID_HEADER)? })
+        let (authorization, agent) = (headers.get("authorization")?, headers.get(AGENT_ID_HEADER)?);
+        Ok(Self { authorization, agent, key: headers.get("x-internal-api-key")? })
     }
 
     fn bearer(&self) -> Option<&str> {
@@ -62,6 +67,8 @@ pub struct Secrets<'a> {
     pub town: Option<&'a str>,
     /// Of user tokens.
     pub user: Option<&'a str>,
+    /// The internal key.
+    pub internal: Option<&'a str>,
 }
 
 impl Guard {
@@ -96,6 +103,10 @@ impl Guard {
                 same_town(&claims, ids.town()?, OTHER_TOWN)?;
                 identity(shown.agent.as_deref())
             }
+            Self::Debug => match auth::internal_key(secrets.internal, shown.key.as_deref()) {
+                Ok(()) => Ok(Caller::Operator),
+                Err(_) => Err(TownError::Unauthorized("Unauthorized".into())),
+            },
             Self::Expired => {
                 let claims = container(shown, secrets, None)?;
                 same_town(&claims, ids.town()?, OTHER_TOWN)?;
@@ -113,14 +124,32 @@ impl Guard {
     }
 }
 
-/// A ticket for the status stream of `town`.
-pub fn ticket(ticket: &str, secrets: Secrets<'_>, now_ms: i64, town: &TownId) -> Result<(), TownError> {
+/// Checks a ticket for the status stream of `town`.
+pub fn status_ticket(ticket: &str, secrets: Secrets<'_>, now_ms: i64, town: &TownId) -> Result<(), TownError> {
+    let claims = ticket_claims(ticket, secrets, now_ms, town)?;
+    if claims.is_status_ticket() { Ok(()) } else { Err(invalid_ticket()) }
+}
+
+/// Checks a ticket for a socket to `agent`, before anything of the town is asked. The ticket in it, which its container gave.
+pub fn agent_ticket(
+    ticket: &str,
+    secrets: Secrets<'_>,
+    now_ms: i64,
+    town: &TownId,
+    agent: &AgentId,
+) -> Result<String, TownError> {
+    ticket_claims(ticket, secrets, now_ms, town)?.agent_ticket(agent).ok_or_else(invalid_ticket)
+}
+
+fn ticket_claims(ticket: &str, secrets: Secrets<'_>, now_ms: i64, town: &TownId) -> Result<Claims, TownError> {
     let secret = secrets.town.ok_or(TownError::NoSecret)?;
     let claims = token::read(ticket, secret, Some(now_ms)).map_err(|text| TownError::Unauthorized(text.into()))?;
-    if !claims.is_status_ticket() {
-        return Err(TownError::Unauthorized("Invalid ticket".into()));
-    }
-    same_town(&claims, town, OTHER_TOWN)
+    same_town(&claims, town, OTHER_TOWN)?;
+    Ok(claims)
+}
+
+fn invalid_ticket() -> TownError {
+    TownError::Unauthorized("Invalid ticket".into())
 }
 
 /// The token of a container or an agent.

@@ -10,6 +10,7 @@
 //! | any other | the ledger's routes |
 
 use super::effects::InFlight;
+use super::effects::Try;
 use super::ledger;
 use super::notice;
 use crate::config::Config;
@@ -149,7 +150,9 @@ impl Shell {
                 Output::Container(ContainerOutput::Handoff { nonce }) => self.hand_off(nonce),
                 Output::Notice(found) => notice::notice(&self.name(), &found),
                 Output::Observe { agents } => self.observe(agents),
-                Output::Perform { key, attempt, effect, start } => self.perform(key, attempt, effect, start),
+                Output::Perform { key, attempt, since, effect, start } => {
+                    self.perform(key, Try { attempt, since, start }, effect);
+                }
                 Output::Ticked(metrics) => notice::ticked(&self.name(), &metrics),
                 Output::Answer(_) | Output::Container(ContainerOutput::Answer(_)) => answers.push(output),
             }

@@ -77,12 +77,15 @@ pub enum TalkOp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TownOp {
     Config,
+    DryRun,
     EnsureMayor,
+    Invariants,
     MayorConfigure,
     MayorDestroy,
     MayorId,
     MayorStatus,
     MessageMayor,
+    Poisoned,
     Rigs,
     Status,
     UiAction,

@@ -9,9 +9,11 @@ use super::guard::Shown;
 use super::route::Ids;
 use super::routes::forwarded;
 use super::routes::owned;
+use super::token;
 use crate::container::town::REGISTRY;
 use crate::http;
 use crate::object::ask;
+use crate::object::ask_status;
 use crate::object::now_ms;
 use object_core::time::SECOND;
 use protocol::id::TownId;
@@ -38,6 +40,7 @@ pub async fn container(
     env: &Env,
     ids: &Ids,
     caller: &Caller,
+    secrets: Secrets<'_>,
     body: &[u8],
 ) -> Result<Response, TownError> {
     let town = ids.town()?;
@@ -57,8 +60,10 @@ pub async fn container(
     let status = response.status_code();
     let mut said: Value = http::parse(&response.bytes().await?).unwrap_or_default();
     if (200..300).contains(&status) {
-        if let Some(ticket) = said.get("ticket").filter(|_| path.ends_with("/stream-ticket")) {
-            let url = format!("/api/towns/{town}/container/agents/{}/stream", ids.agent()?);
+        if let Some(ticket) = said.get("ticket").and_then(Value::as_str).filter(|_| path.ends_with("/stream-ticket")) {
+            let (agent, secret) = (ids.agent()?, secrets.town.ok_or(TownError::NoSecret)?);
+            let ticket = token::agent_ticket(town, agent, ticket, secret, now_ms());
+            let url = format!("/api/towns/{town}/container/agents/{agent}/stream");
             said = json!({"url": url, "ticket": ticket});
         }
         return Ok(crate::http::json(status, &json!({"success": true, "data": said}))?);
@@ -80,7 +85,7 @@ fn refusal(status: u16) -> u16 {
 /// Whether the container runs and is well.
 pub async fn is_running(env: &Env, town: &TownId) -> worker::Result<bool> {
     let request = Request::new("http://container/health", Method::Get)?;
-    Ok(ask(env, "TOWN_CONTAINER", town.as_str(), request, HEALTH_MS).await?.status_code() == 200)
+    Ok(ask_status(env, "TOWN_CONTAINER", town.as_str(), request, HEALTH_MS).await? == 200)
 }
 
 /// `…/container-registry`: a JSON array, kept as it came.
@@ -92,18 +97,21 @@ pub async fn registry(request: &Request, env: &Env, town: &TownId, body: Vec<u8>
     }
     let forwarded = Request::new_with_init(&format!("http://container{REGISTRY}"), &init)?;
     let mut response = ask(env, "TOWN_CONTAINER", town.as_str(), forwarded, HEALTH_MS).await?;
+    let answer = response.bytes().await?;
     match response.status_code() {
         200 if reading => {
-            let entries: Value = http::parse(&response.bytes().await?).map_err(worker::Error::from)?;
+            let entries: Value = http::parse(&answer).map_err(worker::Error::from)?;
             Ok(crate::http::json(200, &json!({"success": true, "data": entries}))?)
         }
         200 => Ok(crate::http::json(200, &json!({"success": true}))?),
         400 => Err(TownError::invalid("", "Expected a JSON array")),
+        410 => Err(TownError::NotFound("Town not found")),
         status => Err(worker::Error::RustError(format!("the registry answered {status}")).into()),
     }
 }
 
-/// A WebSocket into the container: with a ticket that the container gave and checks, or a user's token, for which the container is asked for one.
+/// A WebSocket into the container: with a ticket of `…/stream-ticket`, or a user's token, for which the container is asked for a ticket. Either is checked
+/// before any object of the town is reached; the container checks its own ticket again, which is good once.
 pub async fn socket(
     request: &Request,
     env: &Env,
@@ -125,10 +133,10 @@ pub async fn socket(
         let ticket = said.get("ticket").and_then(Value::as_str).ok_or_else(refused)?;
         target(&url, path, Some(("ticket", ticket)))?
     } else {
-        if !url.query_pairs().any(|(key, value)| key == "ticket" && !value.is_empty()) {
-            return Err(TownError::Unauthorized("Missing ticket".into()));
-        }
-        target(&url, path, None)?
+        let ticket = url.query_pairs().find(|(key, value)| key == "ticket" && !value.is_empty());
+        let (_, ticket) = ticket.ok_or_else(|| TownError::Unauthorized("Missing ticket".into()))?;
+        let ticket = guard::agent_ticket(&ticket, secrets, now_ms(), town, ids.agent()?)?;
+        target(&url, path, Some(("ticket", &ticket)))?
     };
     upgrade(request, env, "TOWN_CONTAINER", town, target.as_str()).await
 }
@@ -145,7 +153,7 @@ pub async fn status_socket(
     let (town, url) = (ids.town()?, request.url()?);
     let ticket = url.query_pairs().find(|(key, _)| key == "ticket").map(|(_, ticket)| ticket.into_owned());
     match ticket {
-        Some(ticket) => guard::ticket(&ticket, secrets, now_ms(), town)?,
+        Some(ticket) => guard::status_ticket(&ticket, secrets, now_ms(), town)?,
         None => {
             let caller = Guard::User.check(shown, secrets, now_ms(), ids)?;
             owned(env, town, &caller).await?;

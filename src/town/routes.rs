@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
 use crate::object::ask;
+use crate::object::ask_status;
 use crate::object::now_ms;
 use crate::route::Refusal;
 use object_core::time::SECOND;
@@ -47,7 +48,11 @@ pub fn refuse(refusal: Refusal) -> worker::Result<Response> {
 }
 
 async fn handle(route: &TownRoute, mut request: Request, env: &Env, config: &Config) -> Result<Response, TownError> {
-    let secrets = Secrets { town: config.gastown_jwt_secret.as_deref(), user: config.nextauth_secret.as_deref() };
+    let secrets = Secrets {
+        town: config.gastown_jwt_secret.as_deref(),
+        user: config.nextauth_secret.as_deref(),
+        internal: config.internal_api_secret.as_deref(),
+    };
     let (shown, now) = (Shown::of(&request)?, now_ms());
     // A browser shows a ticket where it opens a socket: it can send no header there.
     match route.target {
@@ -62,7 +67,7 @@ async fn handle(route: &TownRoute, mut request: Request, env: &Env, config: &Con
     };
     match route.target {
         Target::AgentLog => edge::agent_log(&request, env, &route.ids, &body).await,
-        Target::Container => proxy::container(&request, env, &route.ids, &caller, &body).await,
+        Target::Container => proxy::container(&request, env, &route.ids, &caller, secrets, &body).await,
         Target::Edge(op) => edge::answer(op, env, &route.ids, &caller, secrets, &body).await,
         Target::Ledger(_) => Ok(to_town(env, route.ids.town()?, &request, &caller, &body).await?),
         Target::NotBuilt | Target::Socket | Target::StatusSocket => Err(TownError::NotBuilt),
@@ -101,7 +106,7 @@ pub fn forwarded(method: Method, url: &str, caller: &Caller, body: &[u8]) -> wor
 /// Refuses whoever does not own the town: the town knows.
 pub async fn owned(env: &Env, town: &TownId, caller: &Caller) -> Result<(), TownError> {
     let request = forwarded(Method::Get, "http://town/owner", caller, &[])?;
-    match ask(env, "TOWN", town.as_str(), request, ANSWER_MS).await?.status_code() {
+    match ask_status(env, "TOWN", town.as_str(), request, ANSWER_MS).await? {
         200 => Ok(()),
         403 => Err(TownError::Forbidden("Forbidden")),
         404 => Err(TownError::NotFound("Town not found")),

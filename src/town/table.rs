@@ -3,6 +3,7 @@
 use super::guard::Guard;
 use super::guard::Guard::Agent as A;
 use super::guard::Guard::Container as C;
+use super::guard::Guard::Debug as D;
 use super::guard::Guard::Expired;
 use super::guard::Guard::Mayor as M;
 use super::guard::Guard::Rig as R;
@@ -170,6 +171,13 @@ pub const TABLE: &[(&str, &str, Guard, Target)] = &[
     ("GET", "orgs/{any}/towns/{town}", U, Target::NotBuilt),
     ("DELETE", "orgs/{any}/towns/{town}", U, Target::NotBuilt),
     ("GET", "orgs/{any}/towns/{town}/rigs", U, Target::NotBuilt),
+    // For operators (2.7): not below `/api`, and outside the envelope.
+    ("GET", "debug/towns/{town}/beads/{bead}", D, L(Op::Bead(BeadOp::Get))),
+    ("GET", "debug/towns/{town}/drain-status", D, L(Op::Drain(DrainOp::Status))),
+    ("GET", "debug/towns/{town}/invariants", D, L(Op::Town(TownOp::Invariants))),
+    ("GET", "debug/towns/{town}/poisoned", D, L(Op::Town(TownOp::Poisoned))),
+    ("POST", "debug/towns/{town}/reconcile-dry-run", D, L(Op::Town(TownOp::DryRun))),
+    ("GET", "debug/towns/{town}/status", D, L(Op::Town(TownOp::Status))),
     // The mayor's tools (2.6).
     ("GET", "mayor/{town}/tools/convoys", M, L(Op::Work(WorkOp::Convoys))),
     ("GET", "mayor/{town}/tools/convoys/{bead}", M, L(Op::Work(WorkOp::Convoy))),

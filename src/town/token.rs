@@ -1,10 +1,12 @@
 //! The tokens of a town (spec/town.md 2.1), all HS256 under one secret. A *container token* speaks for the whole container of one town; an
-//! *agent token*, the older form, for one agent of one rig; a *status ticket* opens the status stream, and nothing else.
+//! *agent token*, the older form, for one agent of one rig; a *status ticket* opens the status stream, and nothing else; an *agent ticket* one socket to
+//! one agent: it holds the ticket that the container gave, which is good once.
 
 use crate::auth;
 use crate::auth::JwtError;
 use object_core::time::HOUR;
 use object_core::time::SECOND;
+use protocol::id::AgentId;
 use protocol::id::TownId;
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,6 +17,7 @@ pub const CONTAINER_TOKEN_MS: i64 = 8 * HOUR;
 /// How long a ticket lives.
 pub const TICKET_MS: i64 = 60 * SECOND;
 
+const AGENT_SOCKET: &str = "agent-socket";
 const CONTAINER: &str = "container";
 const STATUS: &str = "status";
 
@@ -27,6 +30,8 @@ pub struct Claims {
     pub scope: String,
     pub rig_id: Option<String>,
     pub agent_id: Option<String>,
+    /// The container's own ticket.
+    pub ticket: Option<String>,
     pub iat: Option<i64>,
     pub exp: Option<i64>,
 }
@@ -47,6 +52,12 @@ impl Claims {
         self.scope == STATUS && self.exp.is_some()
     }
 
+    /// The container's ticket, if this is one for a socket to `agent`.
+    pub fn agent_ticket(self, agent: &AgentId) -> Option<String> {
+        let fits = self.scope == AGENT_SOCKET && self.exp.is_some() && self.agent_id.as_deref() == Some(agent.as_str());
+        self.ticket.filter(|_| fits)
+    }
+
     /// Whether it was issued too long ago.
     pub fn is_too_old(&self, now_ms: i64) -> bool {
         let issued_at = self.iat.unwrap_or_default().saturating_mul(SECOND);
@@ -65,16 +76,24 @@ pub fn read(token: &str, secret: &str, now_ms: Option<i64>) -> Result<Claims, &'
 
 /// A container token for the container of `town`, which works for `user`.
 pub fn container(town: &TownId, user: &str, secret: &str, now_ms: i64) -> Option<String> {
-    sign(CONTAINER, town, user, CONTAINER_TOKEN_MS, secret, now_ms)
+    sign(CONTAINER, town, json!({"userId": user}), CONTAINER_TOKEN_MS, secret, now_ms)
 }
 
 /// A ticket for the status stream of `town`.
 pub fn status_ticket(town: &TownId, user: &str, secret: &str, now_ms: i64) -> Option<String> {
-    sign(STATUS, town, user, TICKET_MS, secret, now_ms)
+    sign(STATUS, town, json!({"userId": user}), TICKET_MS, secret, now_ms)
 }
 
-fn sign(scope: &str, town: &TownId, user: &str, life_ms: i64, secret: &str, now_ms: i64) -> Option<String> {
-    let (iat, exp) = (now_ms / SECOND, now_ms.saturating_add(life_ms) / SECOND);
-    let claims: Value = json!({"townId": town.as_str(), "userId": user, "scope": scope, "iat": iat, "exp": exp});
+/// A ticket for a socket to `agent`, around the one that its container gave.
+pub fn agent_ticket(town: &TownId, agent: &AgentId, ticket: &str, secret: &str, now_ms: i64) -> Option<String> {
+    sign(AGENT_SOCKET, town, json!({"agentId": agent.as_str(), "ticket": ticket}), TICKET_MS, secret, now_ms)
+}
+
+fn sign(scope: &str, town: &TownId, mut claims: Value, life_ms: i64, secret: &str, now_ms: i64) -> Option<String> {
+    let claimed = claims.as_object_mut()?;
+    claimed.insert("townId".into(), town.as_str().into());
+    claimed.insert("scope".into(), scope.into());
+    claimed.insert("iat".into(), (now_ms / SECOND).into());
+    claimed.insert("exp".into(), (now_ms.saturating_add(life_ms) / SECOND).into());
     auth::sign(&claims, secret)
 }

@@ -1,10 +1,11 @@
-//! The towns and rigs of a user, over HTTP (spec/town.md 2.5). The Worker has checked that the caller is the user; what it makes besides is in
-//! `town::users`.
+//! The towns and rigs of a user, over HTTP (spec/town.md 2.5). The Worker has checked that the caller is the user.
+//!
+//! What is made or removed is written here, with what is owed to the town for it, and then told to the town.
 
+use super::UserDO;
 use crate::http;
 use crate::object::failed;
 use crate::object::now_ms;
-use crate::sql::WorkerdDatabase;
 use crate::town::Body;
 use crate::town::TownError;
 use crate::town::caller::CALLER_HEADER;
@@ -18,6 +19,8 @@ use object_core::holdings::Answer;
 use object_core::holdings::Call;
 use object_core::holdings::Rig;
 use object_core::holdings::Town;
+use object_core::holdings::changes;
+use object_core::holdings::changes::Settled;
 use protocol::id::RigId;
 use protocol::id::TownId;
 use protocol::town::Success;
@@ -35,16 +38,41 @@ const NAME_MAX: usize = 64;
 /// The longest URL of a repository, in bytes.
 const URL_MAX: usize = 2_048;
 
-/// Answers one request that the Worker let through.
-pub async fn serve(db: &WorkerdDatabase, mut request: Request) -> worker::Result<Response> {
-    let body = request.bytes().await?;
-    match respond(db, &request, &body) {
-        Ok(response) => Ok(response),
-        Err(error) => fail(&error),
+impl UserDO {
+    /// Answers one request that the Worker let through.
+    pub async fn towns(&self, mut request: Request) -> worker::Result<Response> {
+        let body = request.bytes().await?;
+        match self.answer(&request, &body).await {
+            Ok(response) => Ok(response),
+            Err(error) => fail(&error),
+        }
+    }
+
+    async fn answer(&self, request: &Request, body: &[u8]) -> Result<Response, TownError> {
+        let call = read(request, body)?;
+        let answer = holdings::receive(&self.db, now_ms(), &call).map_err(failed)?;
+        if let (Some((key, refusal)), Answer::Done | Answer::Rig(_) | Answer::Town(_)) = (change(&call), &answer)
+            && self.tell_now(&key).await? == Settled::TakenBack
+        {
+            return Err(TownError::Refused { status: 500, text: refusal.into() });
+        }
+        let made = if matches!(call, Call::AddRig { .. } | Call::AddTown(_)) { 201 } else { 200 };
+        match answer {
+            Answer::Done => said(200, &json!({"deleted": true})),
+            Answer::Full => {
+                Err(TownError::Refused { status: 409, text: format!("At most {} of them", holdings::HOLDINGS_MAX) })
+            }
+            Answer::Rig(rig) => said(made, &rig),
+            Answer::RigNotFound => Err(TownError::NotFound("Rig not found")),
+            Answer::Rigs(rigs) => said(200, &rigs),
+            Answer::Town(town) => said(made, &town),
+            Answer::TownNotFound => Err(TownError::NotFound("Town not found")),
+            Answer::Towns(towns) => said(200, &towns),
+        }
     }
 }
 
-fn respond(db: &WorkerdDatabase, request: &Request, body: &[u8]) -> Result<Response, TownError> {
+fn read(request: &Request, body: &[u8]) -> Result<Call, TownError> {
     let headers = request.headers();
     let path = request.path();
     let segments: Vec<&str> = path.trim_start_matches("/api/").split('/').collect();
@@ -56,8 +84,12 @@ fn respond(db: &WorkerdDatabase, request: &Request, body: &[u8]) -> Result<Respo
         return Err(TownError::Forbidden("Forbidden"));
     }
     let new_id = headers.get(NEW_ID_HEADER)?.unwrap_or_default();
-    let call = match op {
-        UserOp::CreateRig => Call::AddRig(new_rig(&Body::parse(body)?, &new_id, now_ms())?),
+    Ok(match op {
+        UserOp::CreateRig => {
+            let body = Body::parse(body)?;
+            let kilocode_token = body.text_or_none("kilocode_token")?;
+            Call::AddRig { rig: new_rig(&body, &new_id, now_ms())?, kilocode_token }
+        }
         UserOp::CreateTown => {
             let name = Body::parse(body)?.short_text("name", NAME_MAX)?;
             Call::AddTown(new_town(name, &new_id, user.as_str(), now_ms())?)
@@ -68,19 +100,17 @@ fn respond(db: &WorkerdDatabase, request: &Request, body: &[u8]) -> Result<Respo
         UserOp::Rigs => Call::Rigs(route.ids.town()?.clone()),
         UserOp::Town => Call::Town(route.ids.town()?.clone()),
         UserOp::Towns => Call::Towns,
-    };
-    let made = if matches!(call, Call::AddRig(_) | Call::AddTown(_)) { 201 } else { 200 };
-    match holdings::receive(db, &call).map_err(failed)? {
-        Answer::Done => said(200, &json!({"deleted": true})),
-        Answer::Full => {
-            Err(TownError::Refused { status: 409, text: format!("At most {} of them", holdings::HOLDINGS_MAX) })
-        }
-        Answer::Rig(rig) => said(made, &rig),
-        Answer::RigNotFound => Err(TownError::NotFound("Rig not found")),
-        Answer::Rigs(rigs) => said(200, &rigs),
-        Answer::Town(town) => said(made, &town),
-        Answer::TownNotFound => Err(TownError::NotFound("Town not found")),
-        Answer::Towns(towns) => said(200, &towns),
+    })
+}
+
+/// The key of what a call makes owed, and what its caller is told if the town refuses that.
+fn change(call: &Call) -> Option<(String, &'static str)> {
+    match call {
+        Call::AddRig { rig, .. } => Some((changes::rig_key(&rig.id), "Failed to configure rig")),
+        Call::AddTown(town) => Some((changes::town_key(&town.id), "Failed to create town")),
+        Call::RemoveRig(rig) => Some((changes::rig_key(rig), "")),
+        Call::RemoveTown(town) => Some((changes::town_key(town), "")),
+        Call::Rig(_) | Call::Rigs(_) | Call::Town(_) | Call::Towns => None,
     }
 }
 
@@ -98,8 +128,6 @@ fn new_rig(body: &Body, id: &str, now: i64) -> Result<Rig, TownError> {
     if git_url.len() > URL_MAX || Url::parse(&git_url).is_err() {
         return Err(TownError::invalid("git_url", format!("Expected a URL of at most {URL_MAX} bytes")));
     }
-    // Only read here: it is the town's, which gets it from the Worker.
-    body.text_or_none("kilocode_token")?;
     let branch = body.text_or_none("default_branch")?.unwrap_or_else(|| "main".into());
     let branch = protocol::id::BranchName::parse(&branch);
     let branch = branch.map_err(|error| TownError::invalid("default_branch", error.message))?;

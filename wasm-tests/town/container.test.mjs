@@ -53,11 +53,14 @@ test("a user's request reaches a container that runs, with its query and the tow
 
 test("a socket into the container passes through as it is, both ways", async () => {
   const { town, agent } = await running("socket", { git_author_name: "Zoë" });
-  const open = () =>
-    ask(`/api/towns/${town.id}/container/agents/${agent.id}/stream?ticket=from-the-container&after=1`, { headers: { upgrade: "websocket" } });
+  await town.play({ agent: [200, { ticket: "from-the-container", expiresAt: "2026-01-01T00:00:00.000Z" }] });
+  const given = await town.asUser(`/container/agents/${agent.id}/stream-ticket`, { method: "POST" });
+  const { url, ticket } = (await given.json()).data;
+  expect(url).toBe(`/api/towns/${town.id}/container/agents/${agent.id}/stream`);
+  const open = () => ask(`${url}?ticket=${ticket}&after=1`, { headers: { upgrade: "websocket" } });
   const socket = new Socket(await open());
   const hello = await socket.next();
-  expect(hello.url).toMatch(new RegExp(`/ports/8080/agents/${agent.id}/stream\\?ticket=from-the-container&after=1$`));
+  expect(hello.url).toMatch(new RegExp(`/ports/8080/agents/${agent.id}/stream\\?after=1&ticket=from-the-container$`));
   expect(JSON.parse(hello.config)).toMatchObject({ git_author_name: "Zoë" });
   for (let n = 0; n < 3; n += 1) {
     socket.send({ n });
@@ -108,19 +111,6 @@ test("the end of a container is owed to its town until it has heard of it", asyn
   await (await town.container.fetch("http://container/health")).text();
   await eventually(() => town.town("GET", "/drain-status"), ({ draining }) => !draining);
   await eventually(notices, (owed) => owed.length === 0);
-});
-
-test("a town that is deleted takes its container and what was kept for it along", async () => {
-  const { town } = await running("deleted", { kilocode_token: "secret" });
-  const response = await ask(`/api/users/${town.user}/towns/${town.id}`, { method: "DELETE", headers: town.headers });
-  expect([response.status, (await response.json()).success]).toEqual([200, true]);
-  await eventually(async () => (await town.played()).running, (running) => !running);
-  const rows = () =>
-    runInDurableObject(town.container, (_object, state) =>
-      state.storage.sql.exec("SELECT (SELECT COUNT(*) FROM settings) + (SELECT COUNT(*) FROM env) + (SELECT COUNT(*) FROM registry) AS n").one().n,
-    );
-  expect(await rows()).toBe(0);
-  await eventually(() => town.alarm(), (alarm) => alarm === null);
 });
 
 test("an agent's events are listed in order, for its town alone, and go with the agent", async () => {

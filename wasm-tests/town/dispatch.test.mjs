@@ -85,6 +85,20 @@ test("an answer that was lost is asked for, and an agent that runs is not starte
   expect(await town.bead(bead.bead_id)).toMatchObject({ status: "in_progress", assignee_agent_bead_id: agent.id });
 });
 
+test("an agent that runs since before its start was owed has other work, and is started for this one", async () => {
+  vi.useFakeTimers({ toFake: ["Date"] });
+  const town = await newTown("older-run");
+  const startedAt = new Date(Date.now() - 60_000).toISOString();
+  await town.play({ start: [503, { error: "SANDBOX_CONNECT_FAILED", message: "not up yet" }] });
+  await town.sling("Next");
+  await town.asked(/^\/agents\/start/);
+  await town.evict();
+  await town.play({ agents: { "*": "running" }, startedAt });
+  expect(await town.ring(80_000)).toBe(true);
+  expect(await town.asked(/^\/agents\/start/, 2)).toHaveLength(2);
+  await town.rest();
+});
+
 test("an agent that could not be started is idle again, and its bead keeps its count", async () => {
   const town = await newTown("failed");
   await town.play({ start: [500, { error: "clone failed" }] });

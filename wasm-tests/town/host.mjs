@@ -35,7 +35,7 @@ function answerOf(container, method, path) {
   if (path === "/agents/start") return play.start ?? [201, { status: "starting" }];
   if (agents === "agents" && verb === "status") {
     const status = play.agents?.[id] ?? play.agents?.["*"];
-    return status ? [200, { agentId: id, status, exitReason: null, startedAt: new Date().toISOString() }] : [404, { error: `Agent ${id} not found` }];
+    return status ? [200, { agentId: id, status, exitReason: null, startedAt: play.startedAt ?? new Date().toISOString() }] : [404, { error: `Agent ${id} not found` }];
   }
   if (agents === "agents") return play.agent ?? [200, { done: true }];
   if (path === "/repos/setup") return [202, { status: "accepted" }];
@@ -63,6 +63,7 @@ async function host(request, response, body) {
     return send(201, told());
   }
   if (verb === "signal") return send(202, {});
+  if (request.method === "DELETE" && container.play.clings) return send(503, { error: "NOT_NOW", message: "it does not end" });
   if (request.method === "DELETE") container.running = false;
   return container.instance === 0 ? send(404, { error: "NO_SUCH_CONTAINER", message: "never started" }) : send(200, told());
 }

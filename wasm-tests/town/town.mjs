@@ -44,6 +44,7 @@ export async function newTown(name, config) {
   const { id } = await post(`/api/users/${user}/towns`, { name });
   const rig = await post(`/api/users/${user}/rigs`, { town_id: id, name: RIG, git_url: "https://example.com/r.git" });
   const town = new Town(id, rig.id, headers, user);
+  await evictDurableObject(env.USER.get(env.USER.idFromName(`user:${user}`)));
   if (config) await post(`/api/towns/${id}/config`, config, "PATCH");
   await town.rest();
   return town;

@@ -3,6 +3,7 @@
 export const bindings = {
   ALLOW_LOOPBACK: "1",
   CALLBACK_SIGNING_SECRET: "test-callback-secret-0123456789abcdef0123456789abc",
+  CORS_ALLOWED_ORIGINS: "https://console.example, http://localhost:*",
   GASTOWN_JWT_SECRET: "test-gastown-secret-0123456789abcdef0123456789abcdef",
   HOLDFAST_HOST_TOKEN: "test-host-token-0123456789abcdef0123456789abcdef01",
   HOLDFAST_HOST_URL: "http://127.0.0.1:9",

@@ -44,6 +44,7 @@ test("the mayor hands out, changes and takes back work", async () => {
   expect(await ok.tool("GET", `${beads}?type=issue`)).toMatchObject([{ bead_id: bead.bead_id }]);
   expect(await ok.tool("GET", `/rigs/${rigId}/agents`)).toMatchObject([{ id: agent.id }]);
   expect(await ok.tool("PATCH", own, { title: "other work", body: null, labels: ["gt:held"] })).toMatchObject({ title: "other work", body: null });
+  expect(await tool("PATCH", own, { rig_id: "elsewhere" })).toEqual(refused(403, "Rig not found in this town"));
   const other = await ok.rig("POST", "/agents", { role: "polecat", name: "Maple", identity: "maple@tools" });
   expect(await ok.tool("POST", `${own}/reassign`, { agent_id: other.id })).toMatchObject({ assignee_agent_bead_id: other.id });
   expect(await tool("POST", `${own}/reassign`, { agent_id: "nobody" })).toEqual(refused(404, "Target agent not found"));

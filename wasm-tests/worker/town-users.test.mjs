@@ -3,6 +3,7 @@
 import { env, runInDurableObject } from "cloudflare:test";
 import { expect, test } from "vitest";
 
+import { eventually } from "./socket.mjs";
 import { newTown, refused, send, userToken } from "./towns.mjs";
 
 test("a user has towns and rigs, and they end together", async () => {
@@ -26,11 +27,12 @@ test("a user has towns and rigs, and they end together", async () => {
   expect(await remove(`/towns/${id}`)).toEqual(refused(404, "Town not found"));
   expect(await get(`/towns/${id}/rigs`)).toEqual(refused(404, "Town not found"));
   expect(await send("GET", `/api/towns/${id}/config`, owner)).toEqual(refused(404, "Town not found"));
-  const left = await runInDurableObject(object, async (_object, state) => [
-    await state.storage.getAlarm(),
-    state.storage.sql.exec("SELECT (SELECT COUNT(*) FROM beads) + (SELECT COUNT(*) FROM owed) AS n").one().n,
-  ]);
-  expect(left).toEqual([null, 0]);
+  // No container host listens here: whether a container still runs nobody knows, so its end stays owed.
+  const left = () =>
+    runInDurableObject(object, (_object, state) =>
+      state.storage.sql.exec("SELECT bead_id AS left FROM beads UNION ALL SELECT key FROM owed").toArray().map((row) => row.left),
+    );
+  await eventually(left, (rows) => rows.join() === "end");
   const log = env.AGENT.get(env.AGENT.idFromName(`${id}/${agent.id}`));
   const events = await runInDurableObject(log, (_object, state) => state.storage.sql.exec("SELECT * FROM event").toArray());
   expect(events).toEqual([]);

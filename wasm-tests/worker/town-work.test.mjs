@@ -43,6 +43,9 @@ test("work goes from a bead through an agent's hands to its review", async () =>
   const as = (token, path, body) => send("POST", `/api/towns/${id}/rigs/${rigId}${path}`, token, body);
   const said = await as(await agentToken(id, rigId, agent.id), `${own}/status`, { message: "with my own token" });
   expect(said).toEqual({ status: 200, body: { success: true, data: { ok: true } } });
+  const next = await ok.rig("POST", "/beads", { type: "issue", title: "hooked by its own token" });
+  const hooked = await as(await agentToken(id, rigId, agent.id), `${own}/hook`, { bead_id: next.bead_id });
+  expect(hooked).toEqual({ status: 200, body: { success: true, data: { hooked: true } } });
   expect(await as(other, "/review-queue", review)).toEqual(refused(403, "agent_id does not match authenticated agent"));
   expect(await as(other, `${own}/done`, { branch: "b" })).toEqual(refused(403, "Token agentId does not match route"));
 });

@@ -6,6 +6,7 @@ import { afterEach, expect, test, vi } from "vitest";
 
 import { bindings } from "./bindings.mjs";
 import { sign } from "./tokens.mjs";
+import { newTown, refused } from "./towns.mjs";
 
 const MINUTE = 60_000;
 
@@ -28,8 +29,9 @@ async function send(method, path, token, body) {
   return { status: response.status, body: await response.json() };
 }
 
-/** The calls of a container of a new town. Each finds an object that has just been evicted. */
-async function townOf(name) {
+/** The calls of a container of a new town of `user`. Each finds an object that has just been evicted. */
+async function townOf(user) {
+  const { id: name } = await newTown(user);
   const token = await containerToken(name);
   const object = env.TOWN.get(env.TOWN.idFromName(name));
   const call = async (method, path, body) => {
@@ -40,6 +42,7 @@ async function townOf(name) {
     return answer.data;
   };
   return {
+    id: name,
     object,
     evict: async (instance) => {
       const answer = await call("POST", "/container-eviction", instance && { containerInstanceId: instance });
@@ -60,7 +63,8 @@ async function passAndRing(town, ms) {
 
 test("the drain routes let nobody in but the town's own container", async () => {
   const iat = Math.floor(Date.now() / 1000);
-  const agentClaims = { townId: "t", rigId: "r1", agentId: "a1", userId: "u", iat, exp: iat + 60 };
+  const { id: town } = await newTown("drain-guards");
+  const agentClaims = { townId: town, rigId: "r1", agentId: "a1", userId: "u", iat, exp: iat + 60 };
   const agent = await sign(bindings.GASTOWN_JWT_SECRET, agentClaims);
   const other = await containerToken("another-town");
   const routes = [
@@ -69,17 +73,17 @@ test("the drain routes let nobody in but the town's own container", async () => 
     ["GET", "/drain-status"],
   ];
   for (const [method, path] of routes) {
-    const refusal = async (token) => send(method, `/api/towns/t${path}`, token);
+    const refusal = async (token) => send(method, `/api/towns/${town}${path}`, token);
     const failure = (error) => ({ success: false, error });
     expect(await refusal()).toEqual({ status: 401, body: failure("Authentication required") });
     expect(await refusal(agent)).toEqual({ status: 401, body: failure("Invalid container token payload") });
     expect(await refusal(other)).toEqual({ status: 403, body: failure("Cross-town access denied") });
   }
-  const heartbeat = "/api/towns/t/rigs/r1/agents/a1/heartbeat";
+  const heartbeat = `/api/towns/${town}/rigs/r1/agents/a1/heartbeat`;
   expect((await send("POST", heartbeat)).status).toBe(401);
   expect((await send("POST", heartbeat, other)).status).toBe(403);
   expect(await send("POST", heartbeat, agent)).toEqual({ status: 200, body: { success: true, data: { heartbeat: true } } });
-  expect((await send("POST", "/api/towns/t/rigs/r1/agents/a2/heartbeat", agent)).body.error).toBe(
+  expect((await send("POST", `/api/towns/${town}/rigs/r1/agents/a2/heartbeat`, agent)).body.error).toBe(
     "Token agentId does not match route",
   );
 });
@@ -133,7 +137,7 @@ test("a drain that nobody ends expires by its alarm, and never starts a containe
   await town.evict("old");
   expect(await passAndRing(town, 11 * MINUTE)).toBe(true);
   expect((await town.status()).draining).toBe(true);
-  const container = env.TOWN_CONTAINER.get(env.TOWN_CONTAINER.idFromName("by-time"));
+  const container = env.TOWN_CONTAINER.get(env.TOWN_CONTAINER.idFromName(town.id));
   const starts = await runInDurableObject(container, (_object, state) =>
     state.storage.sql.exec("SELECT COUNT(*) AS n FROM container").toArray(),
   );
@@ -144,4 +148,21 @@ test("a drain that nobody ends expires by its alarm, and never starts a containe
   );
   expect(ended).toEqual([{ n: 0 }]);
   expect(await runDurableObjectAlarm(town.object)).toBe(false);
+});
+
+test("a town that nobody made takes nothing, and stores nothing", async () => {
+  const token = await containerToken("never-made");
+  const notFound = refused(404, "Town not found");
+  const at = (path) => `/api/towns/never-made${path}`;
+  expect(await send("POST", at("/container-eviction"), token)).toEqual(notFound);
+  expect(await send("POST", at("/container-ready"), token, '{"nonce":"n"}')).toEqual(notFound);
+  expect(await send("GET", at("/drain-status"), token)).toEqual(notFound);
+  expect(await send("POST", at("/rigs/r1/agents/a1/heartbeat"), token)).toEqual(notFound);
+  expect(await send("POST", at("/refresh-container-token"), token)).toEqual(notFound);
+  const object = env.TOWN.get(env.TOWN.idFromName("never-made"));
+  const rows = await runInDurableObject(object, async (_object, state) => [
+    state.storage.sql.exec("SELECT (SELECT COUNT(*) FROM drain) + (SELECT COUNT(*) FROM evicted) + (SELECT COUNT(*) FROM town_events) AS n").one().n,
+    await state.storage.getAlarm(),
+  ]);
+  expect(rows).toEqual([0, null]);
 });

@@ -46,6 +46,7 @@ export async function newTown(user) {
   const asked = { town_id: id, name: "app", git_url: "https://git.example/app.git" };
   const rig = await send("POST", `/api/users/${user}/rigs`, owner, asked);
   expect(rig).toMatchObject({ status: 201, body: { data: { town_id: id, default_branch: "main" } } });
+  await evict(env.USER.get(env.USER.idFromName(`user:${user}`)));
   const container = await containerToken(id);
   const object = env.TOWN.get(env.TOWN.idFromName(id));
   const at = (prefix, token) => async (method, path, body, headers) => {

@@ -2,6 +2,9 @@
 //!
 //! One row per event, with an id that is greater than all before it; the newest [`EVENTS_KEPT`] are kept. What is too old goes in batches, so that
 //! keeping the bound costs a statement per [`PRUNE_EVERY`] events and not one per event.
+//!
+//! Whose log it is, the town knows: a log without an event is begun only for an agent that is there ([`is_begun`]). So the log of an agent, or of a town,
+//! that is no more does not grow back.
 
 use database::Database;
 use database::DatabaseError;
@@ -101,6 +104,11 @@ pub fn list(db: &dyn Database, agent: &str, after: i64, limit: i64) -> Result<Ve
             })
         })
         .collect()
+}
+
+/// Whether it holds anything.
+pub fn is_begun(db: &dyn Database) -> Result<bool, DatabaseError> {
+    Ok(!db.query("SELECT 1 FROM event LIMIT 1", &[])?.is_empty())
 }
 
 /// Deletes all.

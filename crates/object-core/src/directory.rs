@@ -21,6 +21,7 @@ pub const MIGRATIONS: &[Migration] = &[
         ) WITHOUT ROWID"],
     },
     holdings::MIGRATION,
+    holdings::changes::MIGRATION,
 ];
 
 /// The most entries in one page of a listing.

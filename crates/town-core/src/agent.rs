@@ -15,6 +15,7 @@ use protocol::id::RigId;
 use protocol::town::agent::Agent;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
+use protocol::town::bead::Bead;
 use protocol::town::bead::BeadEventType;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
@@ -103,15 +104,17 @@ impl Step<'_> {
         self.delete_beads(&[own]).map(drop)
     }
 
-    /// Before an agent is deleted: it is stopped, its work goes back, or loses its name if it is over, and its log ends.
+    /// Before an agent is deleted: it is stopped, what it works on goes back, the rest loses its name, and its log ends.
     pub fn retire_agent(&mut self, row: &AgentRow) -> Result<(), Fault> {
         let agent = &row.agent.id;
-        if row.is_running() {
-            self.stop_agent(agent, "it was deleted")?;
-        }
+        // One that is taken for lost may run all the same.
+        self.stop_agent(agent, "it was deleted")?;
         let filter = store::bead::Filter { assignee: Some(agent.clone()), ..Default::default() };
         for bead in store::bead::list(self.db, &filter, i64::from(u32::MAX), 0)? {
-            if bead.kind == BeadType::Message || bead.status.is_terminal() {
+            let is_over = bead.kind == BeadType::Message || bead.status.is_terminal();
+            if is_over
+                || (row.agent.current_hook_bead_id.as_ref() != Some(&bead.bead_id) && self.is_handed_on(&bead)?)
+            {
                 store::bead::set_assignee(self.db, self.now, &bead.bead_id, None)?;
             } else {
                 self.reopen(&bead.bead_id, "system")?;
@@ -121,12 +124,17 @@ impl Step<'_> {
         self.owe(&Effect::Forget { agent: agent.clone() })
     }
 
+    /// Whether a bead waits for others than its last agent: for a review, or for the host of its pull request.
+    fn is_handed_on(&self, bead: &Bead) -> Result<bool, Fault> {
+        let has_pull_request =
+            || Ok(store::review::find(self.db, &bead.bead_id)?.is_some_and(|review| review.pr_url.is_some()));
+        if bead.status == BeadStatus::InReview { Ok(true) } else { has_pull_request() }
+    }
+
     /// A new start: its bead is open again with fresh counters, and it is idle.
     pub fn reset_agent(&mut self, agent: &AgentId) -> Result<(), Fault> {
         let row = self.agent(agent)?;
-        if row.is_running() {
-            self.stop_agent(agent, "it was reset")?;
-        }
+        self.stop_agent(agent, "it was reset")?;
         if let Some(bead) = row.agent.current_hook_bead_id {
             self.unhook(agent)?;
             if store::bead::find(self.db, &bead)?.is_some_and(|bead| !bead.status.is_terminal()) {
@@ -203,7 +211,7 @@ impl Step<'_> {
     }
 
     /// The bead on an agent's hook.
-    pub fn hooked_bead(&self, agent: &Agent) -> Result<Option<protocol::town::bead::Bead>, Fault> {
+    pub fn hooked_bead(&self, agent: &Agent) -> Result<Option<Bead>, Fault> {
         match &agent.current_hook_bead_id {
             Some(bead) => Ok(store::bead::find(self.db, bead)?),
             None => Ok(None),

@@ -2,6 +2,8 @@
 
 use crate::Step;
 use crate::bead::FailureReason;
+use crate::convoy::LANDING_TRIES;
+use crate::convoy::LAST_LANDING;
 use crate::error::Fault;
 use crate::message::Notice;
 use crate::message::Output;
@@ -55,11 +57,7 @@ impl Step<'_> {
     fn apply_action(&mut self, action: &Action) -> Result<(), Fault> {
         match action {
             Action::ClearBeadAssignee { bead } => {
-                if let Some(holder) = store::agent::hooked_to(self.db, bead)? {
-                    // It is taken for lost, and may work on where its words do not reach the town.
-                    self.stop_agent(&holder.agent.id, "its bead was taken away")?;
-                }
-                self.unhook_bead(bead)?;
+                self.take_away(bead, "its bead was taken away")?;
                 Ok(store::bead::set_assignee(self.db, self.now, bead, None)?)
             }
             Action::CloseConvoy { convoy } => self.land_convoy(convoy),
@@ -139,9 +137,8 @@ impl Step<'_> {
         branch: &str,
         target: &str,
     ) -> Result<(), Fault> {
-        let tries = self.bead(convoy)?.metadata.get("landing_mr_attempts").and_then(|n| n.as_i64()).unwrap_or_default();
-        let counted =
-            json!({"landing_mr_attempts": tries.saturating_add(1), "last_landing_mr_attempt_at": iso8601(self.now)});
+        let tries = self.bead(convoy)?.metadata.get(LANDING_TRIES).and_then(|n| n.as_i64()).unwrap_or_default();
+        let counted = json!({LANDING_TRIES: tries.saturating_add(1), LAST_LANDING: iso8601(self.now)});
         store::bead::merge_metadata(self.db, convoy, &counted)?;
         self.submit_review(Submission {
             by: "system".into(),

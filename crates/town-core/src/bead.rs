@@ -9,7 +9,6 @@ use crate::event;
 use crate::event::Fact;
 use crate::message::Output;
 use crate::message::answer::Answer;
-use crate::message::bead::BeadChanges;
 use crate::message::bead::NewBead;
 use crate::store;
 use protocol::id::AgentId;
@@ -19,7 +18,6 @@ use protocol::town::bead::Bead;
 use protocol::town::bead::BeadEvent;
 use protocol::town::bead::BeadEventType;
 use protocol::town::bead::BeadStatus;
-use protocol::town::bead::BeadType;
 use protocol::town::bead::DependencyType;
 use protocol::town::status::BeadNews;
 use protocol::town::status::Frame;
@@ -71,9 +69,13 @@ impl Step<'_> {
             closed_at: None,
         };
         store::bead::insert(self.db, &bead)?;
-        if let Some(convoy) = &new.convoy {
-            self.join_convoy(&bead.bead_id, convoy)?;
-        }
+        let bead = match &new.convoy {
+            Some(convoy) => {
+                self.join_convoy(&bead.bead_id, convoy)?;
+                self.bead(&bead.bead_id)?
+            }
+            None => bead,
+        };
         self.note(&bead.bead_id, BeadEventType::Created, bead.created_by.clone())?;
         self.announce(&bead, BeadNews::Created);
         Ok(bead)
@@ -137,20 +139,22 @@ impl Step<'_> {
         };
         self.announce(&found, news);
         if status.is_terminal() {
-            for convoy in store::dependency::tracked(self.db, bead)? {
-                if convoy.kind == BeadType::Convoy {
-                    self.count_convoy(&convoy.bead_id)?;
-                }
+            for convoy in store::dependency::convoys_of(self.db, bead)? {
+                self.count_convoy(&convoy)?;
             }
             self.dispatch_unblocked(bead)?;
         }
         Ok(found)
     }
 
-    /// The call of that name: ending a bead is a fact too, so that its agents are unhooked.
+    /// The call of that name: ending a bead is a fact too, so that it is taken from its agent. One that ends its own bead lets go of it at once, and
+    /// is not stopped in the midst of its last turn.
     pub fn request_status(&mut self, bead: &BeadId, status: BeadStatus, actor: &str) -> Result<Bead, Fault> {
         if status.is_terminal() {
             self.bead(bead)?;
+            if let Some(holder) = store::agent::hooked_to(self.db, bead)?.filter(|row| row.agent.id.as_str() == actor) {
+                self.unhook(&holder.agent.id)?;
+            }
             self.report(None, Some(bead), &Fact::BeadCancelled { cancel_status: status })?;
         }
         self.set_status(bead, status, actor, None)
@@ -160,61 +164,6 @@ impl Step<'_> {
     pub fn reopen(&mut self, bead: &BeadId, actor: &str) -> Result<(), Fault> {
         self.set_status(bead, BeadStatus::Open, actor, None)?;
         Ok(store::bead::set_assignee(self.db, self.now, bead, None)?)
-    }
-
-    pub fn update_bead(
-        &mut self,
-        bead: &BeadId,
-        rig: &RigId,
-        changes: BeadChanges,
-        actor: &str,
-    ) -> Result<Bead, Fault> {
-        let mut found = self.bead(bead)?;
-        if found.rig_id.as_ref() != Some(rig) {
-            return Err(Refusal::WrongRig { what: "Bead".into() }.into());
-        }
-        if let Some(blockers) = &changes.depends_on {
-            self.replace_blockers(bead, blockers)?;
-        }
-        found.title = changes.title.unwrap_or(found.title);
-        found.body = changes.body.unwrap_or(found.body);
-        found.priority = changes.priority.unwrap_or(found.priority);
-        found.labels = changes.labels.unwrap_or(found.labels);
-        found.metadata = changes.metadata.unwrap_or(found.metadata);
-        found.rig_id = changes.rig.or(found.rig_id);
-        found.parent_bead_id = changes.parent.or(found.parent_bead_id);
-        store::bead::save_fields(self.db, self.now, &found)?;
-        self.note(bead, BeadEventType::FieldsUpdated, Some(actor.to_owned()))?;
-        match changes.status {
-            Some(status) => self.request_status(bead, status, actor),
-            None => self.bead(bead),
-        }
-    }
-
-    fn replace_blockers(&mut self, bead: &BeadId, blockers: &[BeadId]) -> Result<(), Fault> {
-        for blocker in blockers {
-            self.bead(blocker)?;
-        }
-        store::dependency::set_blockers(self.db, bead, blockers)?;
-        self.must_not_wait_for_itself(bead)
-    }
-
-    /// Refuses a circle of beads that wait for each other.
-    pub fn must_not_wait_for_itself(&self, bead: &BeadId) -> Result<(), Fault> {
-        let mut seen = Vec::new();
-        let mut behind = vec![bead.clone()];
-        while let Some(next) = behind.pop() {
-            for blocker in store::dependency::blockers(self.db, &next)? {
-                if blocker == *bead {
-                    return Err(Refusal::DependencyCycle {}.into());
-                }
-                if !seen.contains(&blocker) {
-                    seen.push(blocker.clone());
-                    behind.push(blocker);
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Deletes beads with all that is below them. One that is not there is fine. Returns how many were asked for and there.
@@ -240,18 +189,17 @@ impl Step<'_> {
         {
             self.retire_agent(&row)?;
         }
-        if let Some(holder) = store::agent::hooked_to(self.db, bead)? {
-            store::agent::unhook(self.db, &holder.agent.id)?;
-        }
-        let convoys = store::dependency::tracked(self.db, bead)?;
+        self.take_away(bead, "its bead was deleted")?;
+        self.review_withdrawn(bead)?;
+        let convoys = store::dependency::convoys_of(self.db, bead)?;
         store::dependency::delete(self.db, bead)?;
         event::forget_bead(self.db, bead)?;
         for table in ["bead_events", "agent_metadata", "review_metadata", "escalation_metadata", "convoy_metadata"] {
             database::execute(self.db, &format!("DELETE FROM {table} WHERE bead_id = ?"), &[bead.as_str().into()])?;
         }
         let deleted = self.db.query("DELETE FROM beads WHERE bead_id = ? RETURNING 1", &[bead.as_str().into()])?.len();
-        for convoy in convoys.iter().filter(|convoy| convoy.kind == BeadType::Convoy) {
-            self.count_convoy(&convoy.bead_id)?;
+        for convoy in &convoys {
+            self.count_convoy(convoy)?;
         }
         Ok(deleted > 0)
     }
@@ -290,6 +238,7 @@ impl Step<'_> {
                 title: bead.title.clone(),
                 status: bead.status,
                 rig_id: bead.rig_id.clone(),
+                convoy_id: bead.text("convoy_id").map(str::to_owned),
                 ts: self.now,
             })));
         }

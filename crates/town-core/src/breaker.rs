@@ -18,6 +18,15 @@ use serde_json::Map;
 
 /// Actions that repeat by their nature, or have a limit of their own: only their failures count.
 const FREE: [&str; 3] = ["dispatch_agent", "notify_mayor", "poll_pr"];
+/// Actions on a bead without which it does not go on.
+const HOLDING: [&str; 6] = [
+    "clear_bead_assignee",
+    "close_convoy",
+    "create_landing_mr",
+    "dispatch_agent",
+    "set_convoy_ready_to_land",
+    "transition_bead",
+];
 
 impl Step<'_> {
     /// Whether an action may be taken once more. Counts it.
@@ -97,7 +106,7 @@ impl Step<'_> {
 
     /// Whether something about a bead is held back.
     pub fn is_held_back(&self, bead: &BeadId) -> Result<bool, Fault> {
-        for kind in ["clear_bead_assignee", "dispatch_agent", "transition_bead"] {
+        for kind in HOLDING {
             let rows = self.db.query(
                 "SELECT 1 FROM action_loop WHERE key = ? AND held_until > ?",
                 &[format!("{kind}/{bead}").into(), instant(self.now)],

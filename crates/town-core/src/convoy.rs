@@ -2,6 +2,8 @@
 //!
 //! The counter of a convoy is what a recount of its beads gives, taken again whenever one of them ends: it is never added to.
 
+mod plan;
+
 use crate::Step;
 use crate::error::Fault;
 use crate::error::Refusal;
@@ -9,8 +11,12 @@ use crate::event::Fact;
 use crate::message::Output;
 use crate::message::bead::NewBead;
 use crate::store;
+use plan::edges_of;
+use plan::slug;
 use protocol::id::BeadId;
 use protocol::id::RigId;
+use protocol::time::iso8601;
+use protocol::time::parse_iso8601;
 use protocol::town::bead::Bead;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
@@ -27,8 +33,14 @@ use protocol::town::status::Frame;
 use serde_json::Map;
 use serde_json::json;
 
-/// The longest name of a convoy in its branch.
-const SLUG_MAX: usize = 40;
+/// Of a convoy's metadata: all its issues are over, and its branch is to be merged.
+pub(crate) const READY_TO_LAND: &str = "ready_to_land";
+/// Of a convoy's metadata: an issue joined when landing had been decided on; only reviews made since then land it.
+const LANDINGS_SINCE: &str = "landings_since";
+/// Of a convoy's metadata: how often landing was tried.
+pub(crate) const LANDING_TRIES: &str = "landing_mr_attempts";
+/// Of a convoy's metadata: when it was tried last.
+pub(crate) const LAST_LANDING: &str = "last_landing_mr_attempt_at";
 
 impl Step<'_> {
     fn convoy(&self, convoy: &BeadId) -> Result<Convoy, Fault> {
@@ -52,20 +64,16 @@ impl Step<'_> {
         let convoy = self.insert_convoy(
             id,
             title,
-            Some(branch.clone()),
+            Some(branch),
             Some(merge_mode.unwrap_or(config.convoy_merge_mode)),
             staged.unwrap_or(config.staged_convoys_default),
             None,
         )?;
         let mut beads = Vec::with_capacity(tasks.len());
         for task in tasks {
-            let mut metadata = Map::new();
-            metadata.insert("convoy_id".into(), json!(convoy.id));
-            metadata.insert("feature_branch".into(), json!(branch));
             let bead = self.create_bead(NewBead {
                 body: task.body,
                 rig: Some(rig.clone()),
-                metadata,
                 convoy: Some(convoy.id.clone()),
                 ..NewBead::new(BeadType::Issue, task.title)
             })?;
@@ -92,7 +100,6 @@ impl Step<'_> {
         let id = self.new_bead_id()?;
         let convoy = self.insert_convoy(id, title, None, None, false, created_by)?;
         for bead in beads {
-            self.bead(bead)?;
             self.join_convoy(bead, &convoy.id)?;
         }
         self.count_convoy(&convoy.id)?;
@@ -136,29 +143,35 @@ impl Step<'_> {
         Ok(convoy)
     }
 
-    /// Adds an issue to a convoy, whose total counts it from now on.
+    /// Adds an issue to a convoy, whose total counts it from now on. It begins where the convoy stands, and lands with it: a landing that was decided on without
+    /// it is not the last one.
     pub fn join_convoy(&mut self, bead: &BeadId, convoy: &BeadId) -> Result<(), Fault> {
+        let invalid = |what: &str| Fault::from(Refusal::Invalid { what: what.to_owned() });
         let found = self.convoy(convoy)?;
+        let convoy_bead = self.bead(convoy)?;
+        if convoy_bead.status.is_terminal() {
+            return Err(invalid("The convoy is over: make another one"));
+        }
+        if self.bead(bead)?.kind != BeadType::Issue {
+            return Err(invalid("Only an issue can join a convoy"));
+        }
+        let is_another = |other: &Bead| other.kind == BeadType::Convoy && other.bead_id != *convoy;
+        if store::dependency::tracked(self.db, bead)?.iter().any(is_another) {
+            return Err(invalid("The issue belongs to another convoy"));
+        }
         store::dependency::insert(self.db, bead, convoy, DependencyType::Tracks)?;
+        let mine = json!({"convoy_id": convoy, "feature_branch": found.feature_branch});
+        store::bead::merge_metadata(self.db, bead, &mine)?;
+        if convoy_bead.metadata.contains_key(READY_TO_LAND) {
+            let again = json!({READY_TO_LAND: null, LANDINGS_SINCE: iso8601(self.now), LANDING_TRIES: null, LAST_LANDING: null});
+            store::bead::merge_metadata(self.db, convoy, &again)?;
+        }
         let (_, total) = store::dependency::progress(self.db, convoy)?;
         Ok(store::convoy::set_progress(self.db, convoy, found.closed_beads, total)?)
     }
 
     /// Adds an issue to a convoy that is under way, to wait for `depends_on`.
     pub fn add_to_convoy(&mut self, convoy: &BeadId, bead: &BeadId, depends_on: &[BeadId]) -> Result<Convoy, Fault> {
-        let invalid = |what: &str| Fault::from(Refusal::Invalid { what: what.to_owned() });
-        if self.convoy(convoy)?.status == ConvoyStatus::Landed {
-            return Err(invalid("The convoy has landed"));
-        }
-        if self.bead(bead)?.kind != BeadType::Issue {
-            return Err(invalid("Only an issue can join a convoy"));
-        }
-        if store::dependency::tracked(self.db, bead)?
-            .iter()
-            .any(|other| other.kind == BeadType::Convoy && other.bead_id != *convoy)
-        {
-            return Err(invalid("The issue belongs to another convoy"));
-        }
         self.join_convoy(bead, convoy)?;
         for blocker in depends_on {
             self.bead(blocker)?;
@@ -174,6 +187,7 @@ impl Step<'_> {
         if !store::dependency::leave(self.db, bead, convoy)? {
             return Err(Refusal::BeadNotFound { bead: bead.clone() }.into());
         }
+        store::bead::merge_metadata(self.db, bead, &json!({"convoy_id": null, "feature_branch": null}))?;
         self.count_convoy(convoy)?;
         self.convoy(convoy)
     }
@@ -205,7 +219,13 @@ impl Step<'_> {
     }
 
     pub fn ready_to_land(&mut self, convoy: &BeadId) -> Result<(), Fault> {
-        Ok(store::bead::merge_metadata(self.db, convoy, &json!({"ready_to_land": 1}))?)
+        Ok(store::bead::merge_metadata(self.db, convoy, &json!({READY_TO_LAND: 1}))?)
+    }
+
+    /// A review of its branch was merged. What joined after that review was made is in another one.
+    pub fn landing_merged(&mut self, convoy: &Bead, landing: &Bead) -> Result<(), Fault> {
+        let (closed, total) = store::dependency::progress(self.db, &convoy.bead_id)?;
+        if closed == total && is_landing(convoy, landing) { self.land_convoy(&convoy.bead_id) } else { Ok(()) }
     }
 
     pub fn land_convoy(&mut self, convoy: &BeadId) -> Result<(), Fault> {
@@ -227,7 +247,7 @@ impl Step<'_> {
         self.convoy(convoy)?;
         for bead in store::dependency::tracking(self.db, convoy)? {
             if !bead.status.is_terminal() {
-                self.unhook_bead(&bead.bead_id)?;
+                self.take_away(&bead.bead_id, "its convoy was closed")?;
                 self.set_status(&bead.bead_id, BeadStatus::Closed, "system", None)?;
             }
         }
@@ -277,69 +297,8 @@ impl Step<'_> {
     }
 }
 
-/// Who waits for whom, by number. Its own number and numbers of nobody are ignored; a cycle is refused before anything is written.
-fn edges_of(tasks: &[ConvoyTask]) -> Result<Vec<(usize, usize)>, Fault> {
-    let mut edges: Vec<(usize, usize)> = Vec::new();
-    for (waiting, task) in tasks.iter().enumerate() {
-        for blocker in &task.depends_on {
-            let edge = (waiting, *blocker);
-            if *blocker != waiting && *blocker < tasks.len() && !edges.contains(&edge) {
-                edges.push(edge);
-            }
-        }
-    }
-    // Kahn: take away whoever waits for nobody that is left, until nobody is left.
-    let mut left: Vec<usize> = (0..tasks.len()).collect();
-    loop {
-        let stuck: Vec<usize> = left
-            .iter()
-            .copied()
-            .filter(|task| edges.iter().any(|(waiting, blocker)| waiting == task && left.contains(blocker)))
-            .collect();
-        if stuck.is_empty() {
-            return Ok(edges);
-        }
-        if stuck.len() == left.len() {
-            return Err(Refusal::DependencyCycle {}.into());
-        }
-        left = stuck;
-    }
-}
-
-/// A name that fits into a branch: lower case, everything else one dash.
-pub(crate) fn slug(title: &str) -> String {
-    let mut slug = String::new();
-    for c in title.to_lowercase().chars() {
-        if c.is_ascii_alphanumeric() {
-            slug.push(c);
-        } else if !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    let short: String = slug.trim_matches('-').chars().take(SLUG_MAX).collect();
-    if short.is_empty() { "convoy".into() } else { short.trim_end_matches('-').to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tasks(depends_on: &[&[usize]]) -> Vec<ConvoyTask> {
-        let task = |on: &&[usize]| ConvoyTask { title: "t".into(), body: None, depends_on: on.to_vec() };
-        depends_on.iter().map(task).collect()
-    }
-
-    #[test]
-    fn slugs_fit_into_a_branch() {
-        assert_eq!(slug("Fix: Bug #123 with special characters!!!"), "fix-bug-123-with-special-characters");
-        assert_eq!(slug("!!!"), "convoy");
-        assert_eq!(slug(&"abc ".repeat(40)).len(), 40 - 1, "no dash at the end");
-    }
-
-    #[test]
-    fn the_own_number_and_numbers_of_nobody_are_ignored_and_a_cycle_is_refused() {
-        assert_eq!(edges_of(&tasks(&[&[0, 7], &[0, 0], &[1]])).unwrap(), [(1, 0), (2, 1)]);
-        assert_eq!(edges_of(&tasks(&[&[2], &[0], &[1]])), Err(Refusal::DependencyCycle {}.into()));
-        assert_eq!(edges_of(&tasks(&[&[], &[0], &[0], &[1, 2]])).unwrap().len(), 4);
-    }
+/// Whether the merge of this review brings all of the convoy where it belongs.
+pub(crate) fn is_landing(convoy: &Bead, review: &Bead) -> bool {
+    let since = convoy.text(LANDINGS_SINCE).and_then(parse_iso8601);
+    since.is_none_or(|since| review.created_at > since)
 }

@@ -12,14 +12,19 @@ use crate::message::Output;
 use crate::message::effect::Effect;
 use crate::message::effect::Outcome;
 use crate::message::effect::PullRequestState;
+use crate::poll::Strike;
 use crate::store;
 use object_core::owed::Debt;
 use object_core::owed::Owed;
+use object_core::time::HOUR;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
 use protocol::town::bead::BeadEventType;
+
+/// The longest pause before the next try at what must be done for good.
+const LASTING_RETRY_MS: i64 = HOUR;
 
 impl Step<'_> {
     /// Owes an effect. What was owed under the same key is replaced.
@@ -37,7 +42,9 @@ impl Step<'_> {
 
     /// Takes what is due. What makes no sense any more is dropped.
     pub fn pay_debts(&mut self) -> Result<(), Fault> {
-        for debt in Owed::<Effect>::take_due(self.db, self.now, |effect, _| retry_ms(self.limits, effect))? {
+        for debt in
+            Owed::<Effect>::take_due(self.db, self.now, |effect, attempt| retry_ms(self.limits, effect, attempt))?
+        {
             let mut start = None;
             if let Effect::Start { agent, bead, prompt } = &debt.effect {
                 start = match self.start_plan(agent, bead.as_ref(), prompt.as_deref()) {
@@ -60,12 +67,12 @@ impl Step<'_> {
                     continue;
                 }
             }
-            if debt.attempt > self.limits.effect_tries_max {
+            if debt.attempt > self.limits.effect_tries_max && !debt.effect.is_for_good() {
                 self.drop_debt(&debt, "no outcome was reported")?;
                 continue;
             }
-            let Debt { key, effect, attempt, .. } = debt;
-            self.outputs.push(Output::Perform { key, attempt, effect, start });
+            let Debt { key, effect, attempt, since, .. } = debt;
+            self.outputs.push(Output::Perform { key, attempt, since, effect, start });
         }
         Ok(())
     }
@@ -74,13 +81,16 @@ impl Step<'_> {
         let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return Ok(()) };
         match (&debt.effect, outcome) {
             (Effect::Start { bead: None, .. }, Outcome::Draining) => self.defer(&debt),
-            // The mayor has no bead from which its words could be had again: they are kept until they certainly arrived.
-            (Effect::Start { bead: None, .. }, Outcome::NotRunning | Outcome::Unknown { .. })
-                if debt.attempt < self.limits.effect_tries_max =>
-            {
-                Ok(())
-            }
+            // The mayor has no bead from which its words could be had again: they are tried until they certainly arrived.
+            (
+                Effect::Start { bead: None, .. },
+                Outcome::Failed { .. } | Outcome::NotRunning | Outcome::Unknown { .. },
+            ) if debt.attempt < self.limits.effect_tries_max => Ok(()),
             (Effect::Start { bead: None, .. }, Outcome::Unknown { reason }) => self.drop_debt(&debt, reason),
+            (Effect::Start { agent, bead: None, .. }, Outcome::Failed { reason }) => {
+                self.drop_debt(&debt, reason)?;
+                Ok(store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?)
+            }
             (Effect::Start { agent, bead, .. }, _) => {
                 Owed::<Effect>::settle(self.db, key)?;
                 self.started(&debt, agent, bead.as_ref(), outcome)
@@ -90,9 +100,10 @@ impl Step<'_> {
                 self.polled(bead, url, *state)
             }
             // The rules ask again when it is time.
-            (Effect::Poll { bead, .. }, Outcome::Failed { reason }) => {
+            (Effect::Poll { bead, .. }, Outcome::Failed { reason } | Outcome::Unknown { reason }) => {
                 self.drop_debt(&debt, reason)?;
-                self.poll_failed(bead, reason)
+                let is_lasting = matches!(outcome, Outcome::Failed { .. });
+                self.poll_failed(bead, if is_lasting { Strike::Lasting } else { Strike::Transient }, reason)
             }
             (Effect::Tell { nudge, mail, .. }, Outcome::Done) => {
                 Owed::<Effect>::settle(self.db, key)?;
@@ -116,7 +127,7 @@ impl Step<'_> {
             }
             (_, Outcome::Done | Outcome::NotRunning) => Ok(Owed::<Effect>::settle(self.db, key).map(drop)?),
             (_, Outcome::Failed { reason } | Outcome::Unknown { reason })
-                if debt.attempt >= self.limits.effect_tries_max =>
+                if debt.attempt >= self.limits.effect_tries_max && !debt.effect.is_for_good() =>
             {
                 self.drop_debt(&debt, reason)
             }
@@ -125,14 +136,20 @@ impl Step<'_> {
     }
 
     fn defer(&self, debt: &Debt<Effect>) -> Result<(), Fault> {
-        let at = self.now.saturating_add(retry_ms(self.limits, &debt.effect));
+        let at = self.now.saturating_add(retry_ms(self.limits, &debt.effect, 1));
         Ok(Owed::<Effect>::begin_again(self.db, &debt.key, at)?)
     }
 
     fn drop_debt(&mut self, debt: &Debt<Effect>, reason: &str) -> Result<(), Fault> {
         Owed::<Effect>::settle(self.db, &debt.key)?;
         self.outputs.push(Output::Notice(Notice::EffectDropped { key: debt.key.clone(), reason: reason.to_owned() }));
-        Ok(())
+        let (agent, words) = match &debt.effect {
+            Effect::Start { agent, bead: None, prompt: Some(words) } => (agent, words),
+            Effect::Tell { agent, text, mail, .. } if mail.is_empty() => (agent, text),
+            _ => return Ok(()),
+        };
+        let is_mayor = store::agent::find(self.db, agent)?.is_some_and(|row| row.agent.role == Role::Mayor);
+        if is_mayor { self.mayor_missed(agent, words, reason) } else { Ok(()) }
     }
 
     fn started(
@@ -167,7 +184,7 @@ impl Step<'_> {
                 if row.agent.status == AgentStatus::Working {
                     store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?;
                 }
-                Ok(())
+                bead.map_or(Ok(()), |bead| self.batch_not_started(agent, bead, reason))
             }
             // The container may have taken it: heartbeats decide, or their absence.
             Outcome::NotRunning | Outcome::PullRequest(_) | Outcome::Unknown { .. } => Ok(()),
@@ -221,9 +238,11 @@ impl Step<'_> {
     }
 }
 
-fn retry_ms(limits: &Limits, effect: &Effect) -> i64 {
+/// What is tried until it is done is tried less and less often.
+fn retry_ms(limits: &Limits, effect: &Effect, attempt: i64) -> i64 {
     match effect {
         Effect::Start { .. } => limits.start_retry_ms,
+        _ if effect.is_for_good() => limits.effect_retry_ms.saturating_mul(attempt).min(LASTING_RETRY_MS),
         _ => limits.effect_retry_ms,
     }
 }

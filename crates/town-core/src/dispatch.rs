@@ -29,6 +29,8 @@ const DEFAULT_SMALL_MODEL: &str = "anthropic/claude-haiku-4.5";
 
 /// Where a bead keeps the branch on which it is worked.
 pub const WORK_BRANCH: &str = "work_branch";
+/// So much of its bead's id ends the name of a branch.
+const BEAD_PART: usize = 8;
 
 impl Step<'_> {
     /// Gives a hooked bead to the container.
@@ -117,6 +119,7 @@ impl Step<'_> {
             branch,
             default_branch: rig.default_branch,
             start_point,
+            target_branch: review.map(|review| review.target_branch),
             env_vars: town.config.env_vars.clone(),
             lightweight: is_batch,
             rigs: vec![],
@@ -146,6 +149,7 @@ impl Step<'_> {
             branch: "main".into(),
             default_branch: first.map_or_else(|| "main".into(), |rig| rig.default_branch.clone()),
             start_point: None,
+            target_branch: None,
             env_vars: town.config.env_vars.clone(),
             lightweight: true,
             rigs: rigs
@@ -165,7 +169,7 @@ fn words(agent: &Agent, bead: &Bead) -> String {
 /// The branch of an agent for a bead, and where it begins. A convoy's branches are siblings of its `head`.
 fn branch_of(agent: &Agent, bead: &Bead) -> (String, Option<String>) {
     let id = bead.bead_id.as_str();
-    let own = format!("gt/{}/{}", agent_slug(&agent.name), id.get(..8).unwrap_or(id));
+    let own = format!("gt/{}/{}", agent_slug(&agent.name), id.get(..BEAD_PART).unwrap_or(id));
     let (branch, start_point) = match bead.text("feature_branch") {
         Some(head) => {
             let convoy = head.strip_suffix("/head").unwrap_or(head);
@@ -174,6 +178,11 @@ fn branch_of(agent: &Agent, bead: &Bead) -> (String, Option<String>) {
         None => (own, None),
     };
     (bead.text(WORK_BRANCH).map_or(branch, str::to_owned), start_point)
+}
+
+/// How the id of the bead begins that a branch was named after; None if it was not named here.
+pub fn bead_of(branch: &str) -> Option<&str> {
+    branch.rsplit('/').next().filter(|part| part.len() == BEAD_PART)
 }
 
 fn agent_slug(name: &str) -> String {

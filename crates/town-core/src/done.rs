@@ -5,6 +5,7 @@
 use crate::Step;
 use crate::bead::FailureReason;
 use crate::dispatch::WORK_BRANCH;
+use crate::dispatch::bead_of;
 use crate::error::Fault;
 use crate::message::call::ReviewResult;
 use crate::review::Submission;
@@ -35,7 +36,9 @@ impl Step<'_> {
         summary: Option<&str>,
     ) -> Result<(), Fault> {
         let row = self.agent(agent)?;
-        let Some(bead) = self.hooked_bead(&row.agent)? else { return self.done_without_hook(&row.agent, pr_url) };
+        let Some(bead) = self.hooked_bead(&row.agent)? else {
+            return self.done_without_hook(&row.agent, branch, pr_url);
+        };
         if self.is_of_other_work(&bead, branch)? {
             return Ok(());
         }
@@ -46,8 +49,8 @@ impl Step<'_> {
             return Ok(());
         }
         if row.agent.role == Role::Refinery {
-            self.review_done(agent, &bead, pr_url, summary)?;
-            return self.unhook(agent);
+            self.unhook(agent)?;
+            return self.review_done(agent, &bead, pr_url, summary);
         }
         if bead.status.is_terminal() {
             return self.unhook(agent);
@@ -73,24 +76,28 @@ impl Step<'_> {
         if own.contains(&Some(branch)) {
             return Ok(false);
         }
-        let others = self.db.query(
-            "SELECT 1 FROM review_metadata WHERE branch = ?1
-             UNION SELECT 1 FROM beads WHERE type = 'issue' AND json_extract(metadata, '$.work_branch') = ?1 LIMIT 1",
-            &[branch.into()],
-        )?;
-        Ok(!others.is_empty())
+        let reviewed = "SELECT 1 FROM review_metadata WHERE branch = ? LIMIT 1";
+        if !self.db.query(reviewed, &[branch.into()])?.is_empty() {
+            return Ok(true);
+        }
+        let Some(begin) = bead_of(branch) else { return Ok(false) };
+        let named = "WHERE b.bead_id >= ?1 AND b.bead_id < ?1 || '~'";
+        let others = store::bead::select(self.db, named, &[begin.into()])?;
+        Ok(others.iter().any(|other| other.text(WORK_BRANCH) == Some(branch)))
     }
 
-    /// A refinery may have lost its hook while it worked. Anybody else has said it before.
-    fn done_without_hook(&mut self, agent: &Agent, pr_url: Option<&str>) -> Result<(), Fault> {
+    /// A refinery may have lost its hook while it worked: it is believed of the branch that it names, unless a pull request is watched for it already.
+    /// Anybody else has said it before.
+    fn done_without_hook(&mut self, agent: &Agent, branch: &str, pr_url: Option<&str>) -> Result<(), Fault> {
         if agent.role != Role::Refinery {
             return Ok(());
         }
         let open = store::bead::select(
             self.db,
-            "WHERE b.assignee_agent_bead_id = ? AND b.type = 'merge_request' AND b.status IN ('open', 'in_progress')
-             ORDER BY b.rowid DESC LIMIT 1",
-            &[agent.id.as_str().into()],
+            "JOIN review_metadata r ON r.bead_id = b.bead_id
+             WHERE b.assignee_agent_bead_id = ? AND b.type = 'merge_request' AND b.status IN ('open', 'in_progress')
+             AND r.branch = ? AND r.pr_url IS NULL ORDER BY b.rowid DESC LIMIT 1",
+            &[agent.id.as_str().into(), branch.into()],
         )?;
         match open.first() {
             Some(review) => self.review_done(&agent.id, review, pr_url, None),
@@ -98,7 +105,7 @@ impl Step<'_> {
         }
     }
 
-    /// The refinery merged, or opened a pull request that is to be watched.
+    /// The refinery merged, or opened a pull request that is to be watched. It has let go of the review: whoever holds it still is stopped.
     fn review_done(
         &mut self,
         agent: &AgentId,
@@ -128,10 +135,11 @@ impl Step<'_> {
         Ok(store::bead::merge_metadata(self.db, review, &serde_json::json!({"pr_url": url}))?)
     }
 
-    /// The agent's run ended, as was reported at `reported_at`. No agent: the mayor's.
+    /// The agent's run on `of` ended, as was reported at `reported_at`. No agent: the mayor's.
     pub fn agent_completed(
         &mut self,
         agent: Option<&AgentId>,
+        of: Option<&BeadId>,
         success: bool,
         reason: Option<&str>,
         reported_at: i64,
@@ -143,8 +151,9 @@ impl Step<'_> {
         let Some(row) = found else { return Ok(()) };
         let agent = row.agent;
         if let Some(bead) = self.hooked_bead(&agent)? {
-            // A run that began after the report is another one.
-            if bead.last_dispatch_attempt_at.is_some_and(|at| at > reported_at) {
+            // A run on another bead, or one that began after the report, is another one.
+            let began_since = bead.last_dispatch_attempt_at.is_some_and(|at| at > reported_at);
+            if began_since || of.is_some_and(|of| *of != bead.bead_id) {
                 return Ok(());
             }
             let evicted = success && reason == Some(EVICTED);

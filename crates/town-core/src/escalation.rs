@@ -33,17 +33,7 @@ impl Step<'_> {
         rig: Option<RigId>,
         agent: Option<&AgentId>,
     ) -> Result<Bead, Fault> {
-        let title: String = words.chars().take(TITLE_CHARS).collect();
-        let bead = self.create_bead(NewBead {
-            body: body.or_else(|| Some(words.to_owned())),
-            rig,
-            priority: if severity == Priority::Low { Priority::Medium } else { severity },
-            labels: vec![label::ESCALATION.into(), format!("severity:{}", severity.as_str())],
-            metadata,
-            created_by: agent.map(ToString::to_string),
-            ..NewBead::new(BeadType::Escalation, format!("Escalation: {title}"))
-        })?;
-        store::escalation::insert(self.db, &bead.bead_id, severity)?;
+        let bead = self.record_escalation(words, body, severity, metadata, rig, agent)?;
         let options: &[&str] = match severity {
             Priority::Low => &["NUDGE", "CLOSE_BEAD", "PROVIDE_GUIDANCE"],
             Priority::Medium | Priority::High | Priority::Critical => {
@@ -61,6 +51,30 @@ impl Step<'_> {
         if severity >= Priority::Medium {
             self.tell_mayor(&format!("[ESCALATION {}] {words}", severity.as_str()))?;
         }
+        Ok(bead)
+    }
+
+    /// Makes an escalation that nobody is told of: it is in the list, and raised with its age.
+    pub fn record_escalation(
+        &mut self,
+        words: &str,
+        body: Option<String>,
+        severity: Priority,
+        metadata: Map<String, Value>,
+        rig: Option<RigId>,
+        agent: Option<&AgentId>,
+    ) -> Result<Bead, Fault> {
+        let title: String = words.chars().take(TITLE_CHARS).collect();
+        let bead = self.create_bead(NewBead {
+            body: body.or_else(|| Some(words.to_owned())),
+            rig,
+            priority: priority_of(severity),
+            labels: labels_of(severity),
+            metadata,
+            created_by: agent.map(ToString::to_string),
+            ..NewBead::new(BeadType::Escalation, format!("Escalation: {title}"))
+        })?;
+        store::escalation::insert(self.db, &bead.bead_id, severity)?;
         Ok(bead)
     }
 
@@ -87,6 +101,7 @@ impl Step<'_> {
             }
             let severity = unseen.severity.raised();
             store::escalation::raise(self.db, &unseen.bead, severity)?;
+            store::bead::relabel(self.db, self.now, &unseen.bead, priority_of(severity), &labels_of(severity))?;
             let title = self.bead(&unseen.bead)?.title;
             self.tell_mayor(&format!("[ESCALATION {}, not acknowledged] {title}", severity.as_str()))?;
         }
@@ -103,4 +118,13 @@ impl Step<'_> {
         let ages = unseen.raised.saturating_add(1).saturating_mul(self.limits.escalation_age_ms);
         unseen.created_at.saturating_add(ages)
     }
+}
+
+fn labels_of(severity: Priority) -> Vec<String> {
+    vec![label::ESCALATION.into(), format!("severity:{}", severity.as_str())]
+}
+
+/// No escalation is small work.
+fn priority_of(severity: Priority) -> Priority {
+    severity.max(Priority::Medium)
 }

@@ -36,13 +36,8 @@ impl Step<'_> {
             Some(hook) => return Err(Refusal::AlreadyHooked { agent: agent.clone(), hook }.into()),
             None => {}
         }
-        if let Some(old) = store::agent::hooked_to(self.db, bead)? {
-            // Two that work on one bead would write in one worktree.
-            if old.is_running() {
-                self.stop_agent(&old.agent.id, "its bead was given to another")?;
-            }
-            self.unhook(&old.agent.id)?;
-        }
+        // Two that work on one bead would write in one worktree.
+        self.take_away(bead, "its bead was given to another")?;
         store::agent::hook(self.db, self.now, agent, bead)?;
         store::bead::set_assignee(self.db, self.now, bead, Some(agent))?;
         self.note(bead, BeadEventType::Hooked, Some(agent.to_string()))
@@ -56,11 +51,11 @@ impl Step<'_> {
         self.note(&bead, BeadEventType::Unhooked, Some(agent.to_string()))
     }
 
-    /// Takes a bead from whoever holds it.
-    pub fn unhook_bead(&mut self, bead: &BeadId) -> Result<(), Fault> {
-        match store::agent::hooked_to(self.db, bead)? {
-            Some(holder) => self.unhook(&holder.agent.id),
-            None => Ok(()),
-        }
+    /// Takes a bead from whoever holds it, which is stopped: what it goes on to do would be for nothing, or against what was decided. One that is
+    /// taken for lost is stopped too, for it may work on where its words do not reach the town.
+    pub fn take_away(&mut self, bead: &BeadId, why: &str) -> Result<(), Fault> {
+        let Some(holder) = store::agent::hooked_to(self.db, bead)? else { return Ok(()) };
+        self.stop_agent(&holder.agent.id, why)?;
+        self.unhook(&holder.agent.id)
     }
 }

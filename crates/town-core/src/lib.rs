@@ -9,13 +9,13 @@
 //! | [`error`] | refusals |
 //! | `router` | from a call to its rule |
 //! | `store` | the rows, table by table |
-//! | `town`, `bead`, `hook`, `agent` | the ledger: who there is, what is to be done, who does it |
+//! | `town`, `bead`, `update`, `hook`, `agent` | the ledger: who there is, what is to be done, who does it |
 //! | `talk`, `escalation`, `triage`, `mayor` | words: mail, nudges, what needs attention |
 //! | `sling`, `dispatch`, `prompt`, `done`, `review`, `convoy`, `molecule` | work: handed out, done, reviewed, landed |
 //! | `event`, `queue` | facts, and applying them once |
 //! | `reconcile`, `apply`, `breaker` | what the ledger should become, and making it so |
 //! | `debt` | effects that are owed, and their outcomes |
-//! | `tick`, `status` | one tick, when the next is due, what a person sees |
+//! | `tick`, `status`, `why` | one tick, when the next is due, what a person sees |
 //! | `drain` | the eviction of a container, and who may end it |
 //! | [`limits`] | every number |
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
@@ -52,6 +52,8 @@ mod tests;
 mod tick;
 mod town;
 mod triage;
+mod update;
+mod why;
 
 use crate::error::Fault;
 use crate::error::Refusal;
@@ -62,8 +64,10 @@ use crate::message::Facts;
 use crate::message::Input;
 use crate::message::Output;
 use crate::message::Turn;
+use crate::message::container::ContainerAnswer;
 use crate::message::container::ContainerCall;
 use crate::message::container::ContainerInput;
+use crate::message::container::ContainerOutput;
 use crate::message::effect::Effect;
 use crate::store::town::TownRow;
 use database::Database;
@@ -74,8 +78,12 @@ use object_core::nearest;
 use object_core::owed::Owed;
 
 /// The schema of a town: the drain and the audit of evictions, then the ledger.
-pub const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, statements: &[drain::TABLE, drain::EVICTED_TABLE, event::TABLE] }, store::schema::LEDGER];
+pub const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, statements: &[drain::TABLE, drain::EVICTED_TABLE, event::TABLE] },
+    store::schema::LEDGER,
+    store::schema::GONE,
+    store::schema::BRANCHES,
+];
 
 /// One town. Holds nothing that its tables do not.
 pub struct Town {
@@ -103,9 +111,7 @@ impl Town {
             let town = store::town::find(db)?;
             let mut step = Step { db, now, facts, entropy, limits, town, outputs };
             step.take(input)?;
-            if step.town.is_some() {
-                step.pay_debts()?;
-            }
+            step.pay_debts()?;
             let alarm = step.next_deadline()?;
             Ok::<_, Fault>(Turn { outputs: step.outputs, alarm })
         });
@@ -131,11 +137,17 @@ impl Step<'_> {
     fn take(&mut self, input: &Input) -> Result<(), Fault> {
         match input {
             Input::Call(call) => self.call(call),
+            Input::Container(ContainerInput::Call(_)) if self.town.is_none() => {
+                self.outputs.push(Output::Container(ContainerOutput::Answer(ContainerAnswer::NoTown)));
+                Ok(())
+            }
+            Input::Outcome { key, outcome } => self.outcome(key, outcome),
+            // A town that is no more hears nothing of what goes on.
+            _ if self.town.is_none() => Ok(()),
             Input::Container(input) => self.container(input),
             Input::Observed { agent, status, exit_reason } => self.observed(agent, status, exit_reason.as_deref()),
-            Input::Outcome { key, outcome } => self.outcome(key, outcome),
-            Input::Tick if self.town.is_some() => self.tick(),
-            Input::Tick | Input::Woke => Ok(()),
+            Input::Tick => self.tick(),
+            Input::Woke => Ok(()),
         }
     }
 
@@ -172,11 +184,8 @@ impl Step<'_> {
     }
 
     fn next_deadline(&self) -> Result<Option<i64>, Fault> {
-        let of_ledger = match self.town {
-            Some(_) => [Owed::<Effect>::next_retry(self.db)?, self.next_tick()?],
-            None => [None, None],
-        };
-        Ok(nearest(of_ledger.into_iter().chain([drain::deadline(self.db, self.limits)?])))
+        let tick = self.town.as_ref().map_or(Ok(None), |_| self.next_tick())?;
+        Ok(nearest([Owed::<Effect>::next_retry(self.db)?, tick, drain::deadline(self.db, self.limits)?]))
     }
 
     /// A new id, of whatever kind.

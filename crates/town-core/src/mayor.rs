@@ -5,21 +5,39 @@ use crate::error::Fault;
 use crate::message::Output;
 use crate::message::effect::Effect;
 use crate::store;
+use protocol::id::AgentId;
 use protocol::town::agent::Agent;
 use protocol::town::agent::AgentStatus;
+use protocol::town::agent::NudgeMode;
+use protocol::town::agent::NudgePriority;
 use protocol::town::agent::Role;
 use protocol::town::mayor::MayorReached;
 use protocol::town::mayor::MayorSeen;
 use protocol::town::mayor::MayorSession;
 use protocol::town::status::Frame;
 use serde_json::Value;
+use serde_json::json;
+
+/// The source of nudges that hold what the mayor missed.
+const KEPT: &str = "missed";
 
 impl Step<'_> {
     /// Says something to the mayor, and starts it for that if it does not run.
-    pub fn message_mayor(&mut self, message: &str) -> Result<MayorReached, Fault> {
+    pub fn message_mayor(&mut self, message: &str, model: Option<&str>) -> Result<MayorReached, Fault> {
+        if let Some(model) = model {
+            self.set_mayor_model(model)?;
+        }
         let mayor = self.get_or_create_agent(Role::Mayor, None)?;
         let session_status = self.reach_mayor(&mayor, message)?;
         Ok(MayorReached { agent_id: mayor.id, session_status })
+    }
+
+    fn set_mayor_model(&mut self, model: &str) -> Result<(), Fault> {
+        if self.town()?.config.role_models.mayor.as_deref() == Some(model) {
+            return Ok(());
+        }
+        let models = json!({"mayor": model});
+        self.update_config([("role_models".to_owned(), models)].into_iter().collect()).map(drop)
     }
 
     /// Starts the mayor unless it runs.
@@ -51,32 +69,63 @@ impl Step<'_> {
         }
     }
 
-    /// Tells the mayor what happened, if there is one that runs. Nobody is started for it.
-    pub fn tell_mayor(&mut self, text: &str) -> Result<(), Fault> {
+    /// Tells the mayor what happened, and says whether there is one that hears it. Nobody is started for it: one that rests hears it when it is called next.
+    pub fn tell_mayor(&mut self, text: &str) -> Result<bool, Fault> {
         let mayor = store::agent::select(self.db, "WHERE a.role = 'mayor'", &[])?.into_iter().next();
-        match mayor.filter(|row| is_there(&row.agent)) {
-            Some(row) => self.reach_mayor(&row.agent, text).map(drop),
-            None => Ok(()),
+        let Some(mayor) = mayor.map(|row| row.agent) else { return Ok(false) };
+        if is_there(&mayor) {
+            self.reach_mayor(&mayor, text)?;
+            return Ok(true);
         }
+        self.keep_words(&mayor.id, text)?;
+        Ok(false)
     }
 
     fn reach_mayor(&mut self, mayor: &Agent, text: &str) -> Result<MayorSession, Fault> {
         if !is_there(mayor) {
             return self.start_mayor(mayor, text);
         }
+        let text = self.with_kept_words(&mayor.id, text)?;
         if self.owed_start(&mayor.id)?.is_some_and(|start| start.attempt == 0) {
-            self.owe_mayor(mayor, text)?;
+            self.owe_mayor(mayor, &text)?;
             return Ok(MayorSession::Starting);
         }
         store::agent::asked(self.db, self.now, &mayor.id)?;
         let nudge = Some(self.entropy.uuid());
-        self.owe(&Effect::Tell { agent: mayor.id.clone(), text: text.to_owned(), nudge, mail: vec![] })?;
+        self.owe(&Effect::Tell { agent: mayor.id.clone(), text, nudge, mail: vec![] })?;
         Ok(MayorSession::Active)
     }
 
+    /// Words that did not reach the mayor: they go with the next ones, and whoever looks at the town is told.
+    pub fn mayor_missed(&mut self, mayor: &AgentId, words: &str, reason: &str) -> Result<(), Fault> {
+        self.keep_words(mayor, words)?;
+        self.say(
+            mayor,
+            &format!("The mayor could not be reached ({reason}). What it was told is kept for the next message."),
+        )
+    }
+
+    fn keep_words(&mut self, mayor: &AgentId, words: &str) -> Result<(), Fault> {
+        let (mode, priority) = (NudgeMode::Queue, NudgePriority::Urgent);
+        self.nudge(mayor, words.to_owned(), mode, priority, KEPT.to_owned(), None).map(drop)
+    }
+
+    /// These words after those that were kept, which are delivered with them.
+    fn with_kept_words(&mut self, mayor: &AgentId, text: &str) -> Result<String, Fault> {
+        let mut words = Vec::new();
+        for kept in store::nudge::pending(self.db, self.now, mayor)?.into_iter().filter(|nudge| nudge.source == KEPT) {
+            store::nudge::delivered(self.db, self.now, &kept.nudge_id)?;
+            words.push(kept.message);
+        }
+        words.push(text.to_owned());
+        Ok(words.join("\n\n"))
+    }
+
     pub fn start_mayor(&mut self, mayor: &Agent, prompt: &str) -> Result<MayorSession, Fault> {
+        let prompt = self.with_kept_words(&mayor.id, prompt)?;
         store::agent::dispatched(self.db, self.now, &mayor.id)?;
-        self.owe_mayor(mayor, prompt)?;
+        store::agent::asked(self.db, self.now, &mayor.id)?;
+        self.owe_mayor(mayor, &prompt)?;
         Ok(MayorSession::Starting)
     }
 

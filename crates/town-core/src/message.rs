@@ -97,6 +97,8 @@ pub enum Output {
         key: String,
         /// From 1. From the second on it is not known what the tries before led to: ask first, where it matters.
         attempt: i64,
+        /// When it came to be owed: no try was before that.
+        since: i64,
         /// What is to be done.
         effect: Effect,
         /// With [`Effect::Start`]: the body, to which the shell adds tokens and environment.

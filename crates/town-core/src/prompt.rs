@@ -13,6 +13,14 @@ pushed, call gt_done with the branch. If you cannot go on, call gt_escalate and 
 const REFINERY: &str = "You review the work of a team of coding agents, one merge request at a time. Run the checks, read the whole change, and \
 decide. If something must change, call gt_request_changes and say exactly what. Do not repair it yourself.";
 
+const MERGE: &str = "When it is good, merge it into the target branch, push, and call gt_done.";
+
+const CLEAN_MERGE: &str =
+    "If it does not merge cleanly, resolve nothing: call gt_request_changes and name the files in conflict.";
+
+const PULL_REQUEST: &str =
+    "When it is good, open a pull request and call gt_done with its URL. Do not merge it yourself.";
+
 const TRIAGE: &str = "You decide what happens with agents that are stuck. Read each question of the batch, look at the bead and the agent that it is \
 about, and call gt_triage_resolve for it with one of the offered actions and a short reason. When none is left, call gt_done.";
 
@@ -33,17 +41,11 @@ pub fn system(role: &Role, is_batch: bool, config: &TownConfig, rig: &Rig, revie
             if let Some(review) = review {
                 parts.push(format!("Review branch `{}`; it is to go into `{}`.", review.branch, review.target_branch));
             }
-            parts.push(
-                match config.merge_strategy {
-                    MergeStrategy::Direct => {
-                        "When it is good, merge it into the target branch, push, and call gt_done."
-                    }
-                    MergeStrategy::Pr => {
-                        "When it is good, open a pull request and call gt_done with its URL. Do not merge it yourself."
-                    }
-                }
-                .into(),
-            );
+            let merges = config.merge_strategy == MergeStrategy::Direct && config.refinery.auto_merge;
+            parts.push(if merges { MERGE.into() } else { PULL_REQUEST.into() });
+            if merges && config.refinery.require_clean_merge {
+                parts.push(CLEAN_MERGE.into());
+            }
             &config.custom_instructions.refinery
         }
         Role::Mayor | Role::Other(_) | Role::Polecat => {

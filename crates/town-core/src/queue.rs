@@ -81,15 +81,15 @@ impl Step<'_> {
             (Fact::AgentDone { branch, pr_url, summary }, Some(agent), _) => {
                 self.agent_done(agent, branch, pr_url.as_deref(), summary.as_deref())
             }
-            (Fact::AgentCompleted { status, reason }, agent, _) => {
-                self.agent_completed(agent, status == "completed", reason.as_deref(), pending.created_at)
+            (Fact::AgentCompleted { status, reason }, agent, bead) => {
+                self.agent_completed(agent, bead, status == "completed", reason.as_deref(), pending.created_at)
             }
             (Fact::ContainerStatus { status, .. }, Some(agent), _) => {
                 self.container_says(agent, status, pending.created_at)
             }
             (Fact::BeadCancelled { cancel_status }, _, Some(bead)) => {
                 self.set_status(bead, *cancel_status, "system", None)?;
-                self.unhook_bead(bead)
+                self.take_away(bead, "its bead is over")
             }
             (Fact::ConvoyStarted { convoy_id }, _, _) => Ok(store::convoy::start(self.db, convoy_id)?),
             (Fact::PrStatusChanged { pr_state, .. }, _, Some(bead)) => self.pull_request_ended(bead, pr_state),

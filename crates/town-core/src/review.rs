@@ -88,7 +88,7 @@ impl Step<'_> {
         Ok(rig.map_or_else(|| "main".to_owned(), |rig| rig.default_branch))
     }
 
-    /// Decides a review. The second decision of one changes nothing.
+    /// Decides a review. The second decision of one changes nothing. Whoever still has it on its hook is not who decides.
     pub fn complete_review(
         &mut self,
         entry: &BeadId,
@@ -117,7 +117,7 @@ impl Step<'_> {
         }
         let status = if result == ReviewResult::Merged { BeadStatus::Closed } else { BeadStatus::Failed };
         self.set_status(entry, status, "system", reason)?;
-        self.unhook_bead(entry)?;
+        self.take_away(entry, "its review was decided elsewhere")?;
         if let Some(commit) = commit {
             store::review::set_merge_commit(self.db, entry, commit)?;
         }
@@ -127,7 +127,7 @@ impl Step<'_> {
             let kind = BeadEventType::ReviewCompleted;
             self.note_change(&source.bead_id, kind, None, None, Some(result.as_str()), metadata)?;
             match result {
-                ReviewResult::Merged => self.merged(entry, &source)?,
+                ReviewResult::Merged => self.merged(&review, &source)?,
                 ReviewResult::Conflict => {
                     self.conflict(&review, &source, message)?;
                     self.review_lost(&source)?;
@@ -138,26 +138,24 @@ impl Step<'_> {
         Ok(())
     }
 
-    fn merged(&mut self, entry: &BeadId, source: &Bead) -> Result<(), Fault> {
+    fn merged(&mut self, review: &Bead, source: &Bead) -> Result<(), Fault> {
         for sibling in store::review::of_source(self.db, &source.bead_id)? {
-            if sibling.bead_id != *entry && sibling.status != BeadStatus::Closed {
+            if sibling.bead_id != review.bead_id && sibling.status != BeadStatus::Closed {
                 // The one exception from "terminal stays": a failed sibling is settled by the merge.
-                self.unhook_bead(&sibling.bead_id)?;
+                self.take_away(&sibling.bead_id, "another review of the same work was merged")?;
                 store::bead::set_status(self.db, self.now, &sibling.bead_id, BeadStatus::Closed)?;
             }
         }
         if source.kind == BeadType::Convoy {
-            return Ok(store::convoy::land(self.db, self.now, &source.bead_id)?);
+            return self.landing_merged(source, review);
         }
-        self.unhook_bead(&source.bead_id)?;
+        self.take_away(&source.bead_id, "its work was merged")?;
         if self.set_status(&source.bead_id, BeadStatus::Closed, "system", None)?.status != source.status {
             return Ok(());
         }
-        // It was over before its review was: only now does it count.
-        for convoy in store::dependency::tracked(self.db, &source.bead_id)? {
-            if convoy.kind == BeadType::Convoy {
-                self.count_convoy(&convoy.bead_id)?;
-            }
+        // It was over before its reviews were: only now does it count.
+        for convoy in store::dependency::convoys_of(self.db, &source.bead_id)? {
+            self.count_convoy(&convoy)?;
         }
         self.dispatch_unblocked(&source.bead_id)
     }
@@ -181,12 +179,28 @@ impl Step<'_> {
         Ok(store::escalation::insert(self.db, &bead.bead_id, Priority::High)?)
     }
 
+    /// Before a review is deleted: if it was the last that its source waits for, the source goes back.
+    pub fn review_withdrawn(&mut self, review: &BeadId) -> Result<(), Fault> {
+        let Some(found) = store::bead::find(self.db, review)? else { return Ok(()) };
+        if found.kind != BeadType::MergeRequest || found.status.is_terminal() {
+            return Ok(());
+        }
+        for source in store::dependency::tracked(self.db, review)? {
+            let reviews = store::review::of_source(self.db, &source.bead_id)?;
+            let others = reviews.iter().any(|other| other.bead_id != *review && !other.status.is_terminal());
+            if source.kind == BeadType::Issue && source.status == BeadStatus::InReview && !others {
+                self.reopen(&source.bead_id, "system")?;
+            }
+        }
+        Ok(())
+    }
+
     /// The work goes back to be done again. A convoy only loses its landing.
     fn review_lost(&mut self, source: &Bead) -> Result<(), Fault> {
         if source.kind == BeadType::Convoy || source.status.is_terminal() {
             return Ok(());
         }
-        self.unhook_bead(&source.bead_id)?;
+        self.take_away(&source.bead_id, "the review of its work failed")?;
         self.reopen(&source.bead_id, "system")
     }
 

@@ -25,7 +25,12 @@ impl Step<'_> {
     pub fn bead_call(&mut self, call: &BeadCall) -> Result<Answer, Fault> {
         self.town()?;
         Ok(match call {
-            BeadCall::Create(new) => Answer::Bead { bead: Box::new(self.create_bead(new.clone())?) },
+            BeadCall::Create(new) => {
+                if let Some(rig) = &new.rig {
+                    self.rig(rig)?;
+                }
+                Answer::Bead { bead: Box::new(self.create_bead(new.clone())?) }
+            }
             BeadCall::Delete { beads } => Answer::Deleted { count: self.delete_beads(beads)? },
             BeadCall::DeleteByStatus { rig, status, kind } => {
                 let filter = Filter { rig: Some(rig.clone()), status: Some(*status), kind: *kind, ..Filter::default() };
@@ -58,9 +63,9 @@ impl Step<'_> {
         self.town()?;
         let agent_answer = |agent| Answer::Agent { agent: Box::new(agent) };
         match call {
-            AgentCall::Completed { agent, success, reason } => {
+            AgentCall::Completed { agent, bead, success, reason } => {
                 let status = if *success { "completed" } else { "failed" }.to_owned();
-                self.report(agent.as_ref(), None, &Fact::AgentCompleted { status, reason: reason.clone() })?;
+                self.report(agent.as_ref(), bead.as_ref(), &Fact::AgentCompleted { status, reason: reason.clone() })?;
             }
             AgentCall::Delete { agent } => self.delete_agent(agent)?,
             AgentCall::Done { agent, branch, pr_url, summary } => {
@@ -209,22 +214,24 @@ impl Step<'_> {
             self.create_town(town, config.as_ref().clone())?;
             return Ok(DONE);
         }
+        if let TownCall::Destroy {} = call {
+            self.destroy_town()?;
+            return Ok(DONE);
+        }
         self.town()?;
         Ok(match call {
             TownCall::AddRig { rig, name, git_url, default_branch } => {
                 Answer::Rig { rig: self.add_rig(rig, name.clone(), git_url.clone(), default_branch.clone())? }
             }
             TownCall::Config {} => Answer::Config { config: Box::new(self.town()?.config.clone()) },
-            TownCall::Create { .. } => DONE,
-            TownCall::Destroy {} => {
-                self.destroy_town()?;
-                DONE
-            }
+            TownCall::Create { .. } | TownCall::Destroy {} => DONE,
             TownCall::DryRun {} => Answer::Decisions { actions: self.dry_run()? },
             TownCall::EnsureMayor {} => Answer::MayorReached { reached: self.ensure_mayor()? },
             TownCall::Invariants {} => Answer::Invariants { violations: self.violations()? },
             TownCall::MayorStatus {} => Answer::MayorSeen { session: self.mayor_seen()? },
-            TownCall::MessageMayor { message } => Answer::MayorReached { reached: self.message_mayor(message)? },
+            TownCall::MessageMayor { message, model } => {
+                Answer::MayorReached { reached: self.message_mayor(message, model.as_deref())? }
+            }
             TownCall::Poisoned {} => Answer::Poisoned { events: event::poisoned(self.db)? },
             TownCall::RemoveRig { rig } => {
                 self.remove_rig(rig)?;

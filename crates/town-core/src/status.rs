@@ -1,20 +1,15 @@
-//! What a person sees of a town: the status snapshot, and why a bead waits (spec/town.md 9.2).
+//! What a person sees of a town: the status snapshot (spec/town.md 9.2).
 
 use crate::Step;
 use crate::drain;
 use crate::error::Fault;
-use crate::reconcile::cooling_until;
 use crate::reconcile::invariants;
 use crate::reconcile::reconcile;
-use crate::reconcile::snapshot;
 use crate::reconcile::snapshot::Snapshot;
 use crate::store;
-use protocol::id::BeadId;
 use protocol::time::iso8601;
 use protocol::town::agent::AgentStatus;
 use protocol::town::bead::BeadStatus;
-use protocol::town::bead::BeadType;
-use protocol::town::bead::label;
 use protocol::town::status::AgentCounts;
 use protocol::town::status::AlarmStatus;
 use protocol::town::status::BeadCounts;
@@ -23,11 +18,11 @@ use protocol::town::status::RecentEvent;
 use protocol::town::status::TickMetrics;
 use protocol::town::status::TownStatus;
 use protocol::town::status::Violation;
-use protocol::town::status::WaitReason;
-use protocol::town::status::Why;
 
 /// How much of the history a snapshot shows.
 const RECENT: i64 = 20;
+/// Up to where issues of a status are counted: what failed stays, and is counted again whenever somebody looks.
+const COUNTED: i64 = 1_000;
 
 impl Step<'_> {
     pub fn status(&self, reconciler: Option<TickMetrics>) -> Result<TownStatus, Fault> {
@@ -90,24 +85,24 @@ impl Step<'_> {
     }
 
     fn bead_counts(&self) -> Result<BeadCounts, Fault> {
-        let mut counts = BeadCounts::default();
-        let rows = self.db.query(
-            "SELECT status, COUNT(*) FROM beads WHERE type = 'issue' AND status IN ('open', 'in_progress', 'in_review', 'failed')
-             GROUP BY status",
-            &[],
-        )?;
-        for row in &rows {
-            let count = row.get(1)?;
-            match BeadStatus::parse(&row.get::<String>(0)?) {
-                Some(BeadStatus::Failed) => counts.failed = count,
-                Some(BeadStatus::InProgress) => counts.in_progress = count,
-                Some(BeadStatus::InReview) => counts.in_review = count,
-                Some(BeadStatus::Open) => counts.open = count,
-                Some(BeadStatus::Closed) | None => {}
-            }
-        }
+        let mut counts = BeadCounts {
+            open: self.count_issues(BeadStatus::Open)?,
+            in_progress: self.count_issues(BeadStatus::InProgress)?,
+            in_review: self.count_issues(BeadStatus::InReview)?,
+            failed: self.count_issues(BeadStatus::Failed)?,
+            triage_requests: 0,
+        };
         counts.triage_requests = i64::try_from(self.open_triage()?.len()).unwrap_or(i64::MAX);
         Ok(counts)
+    }
+
+    /// How many issues are there, as far as anybody wants to count them.
+    fn count_issues(&self, status: BeadStatus) -> Result<i64, Fault> {
+        let rows = self.db.query(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM beads WHERE type = 'issue' AND status = ? LIMIT ?)",
+            &[status.as_str().into(), COUNTED.into()],
+        )?;
+        Ok(rows.first().map_or(Ok(0), |row| row.get(0))?)
     }
 
     pub fn violations(&self) -> Result<Vec<Violation>, Fault> {
@@ -122,57 +117,5 @@ impl Step<'_> {
 
     pub fn snapshot(&self) -> Result<Snapshot, Fault> {
         Snapshot::read(self.db, self.limits, self.now, self.is_draining()?, self.town.as_ref())
-    }
-
-    /// All that holds a bead back, by the same tests that the reconciler makes.
-    pub fn why(&self, bead: &BeadId) -> Result<Why, Fault> {
-        let bead = self.bead(bead)?;
-        let mut reasons = Vec::new();
-        let mut add = |holds: bool, reason| {
-            if holds {
-                reasons.push(reason);
-            }
-        };
-        let blocked_by = store::dependency::blockers(self.db, &bead.bead_id)?;
-        let (attempts, last) = (bead.dispatch_attempts, bead.last_dispatch_attempt_at);
-        let cooling = cooling_until(self.limits, self.now, attempts, last);
-        let holder = store::agent::hooked_to(self.db, &bead.bead_id)?;
-        let works = holder.as_ref().is_some_and(|row| row.is_running());
-        let mut waits = false;
-        match bead.status {
-            BeadStatus::Closed | BeadStatus::Failed => add(true, WaitReason::Terminal),
-            BeadStatus::InReview => add(true, WaitReason::Review),
-            _ if works => add(true, WaitReason::Working),
-            BeadStatus::InProgress | BeadStatus::Open => waits = true,
-        }
-        if waits {
-            let convoys = store::dependency::tracked(self.db, &bead.bead_id)?;
-            let mut staged = false;
-            for convoy in convoys {
-                staged |= store::convoy::find(self.db, &convoy.bead_id)?.is_some_and(|convoy| convoy.staged);
-            }
-            add(!blocked_by.is_empty(), WaitReason::Blocked);
-            add(staged, WaitReason::Staged);
-            add(bead.has_label(label::HELD), WaitReason::Held);
-            add(bead.has_label(label::TRIAGE_REQUEST), WaitReason::Triage);
-            add(bead.rig_id.is_none() && bead.kind == BeadType::Issue, WaitReason::NoRig);
-            add(self.is_draining()?, WaitReason::Draining);
-            add(cooling.is_some(), WaitReason::CoolingDown);
-            add(snapshot::breaker_open(self.db, self.limits, self.now)?, WaitReason::Breaker);
-            add(self.is_held_back(&bead.bead_id)?, WaitReason::LoopBreaker);
-        }
-        if reasons.is_empty() {
-            reasons.push(WaitReason::NextTick);
-        }
-        Ok(Why {
-            bead_id: bead.bead_id,
-            status: bead.status,
-            reasons,
-            blocked_by,
-            cooling_down_until: cooling.filter(|_| waits),
-            dispatch_attempts: bead.dispatch_attempts,
-            max_dispatch_attempts: self.limits.dispatch_attempts_max,
-            agent_id: holder.map(|row| row.agent.id),
-        })
     }
 }

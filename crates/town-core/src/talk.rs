@@ -135,8 +135,10 @@ impl Step<'_> {
         Ok(Prime {
             rework_context: hooked(label::REWORK).map(|bead| self.rework(bead)).transpose()?,
             pr_fixup_context: hooked(label::PR_FIXUP).map(|bead| pull_request(bead, None)),
-            pr_conflict_context: hooked(label::PR_CONFLICT)
-                .map(|bead| pull_request(bead, Some(bead.text("has_feedback").is_some()))),
+            pr_conflict_context: hooked(label::PR_CONFLICT).map(|bead| {
+                let has_feedback = bead.metadata.get("has_feedback").is_some_and(|value| *value == json!(true));
+                pull_request(bead, Some(has_feedback))
+            }),
             agent,
             hooked_bead,
             undelivered_mail,

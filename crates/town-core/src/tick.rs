@@ -32,9 +32,12 @@ impl Step<'_> {
             }
             self.outputs.push(Output::Observe { agents: running });
         }
+        self.pay_debts()?;
+        let performed = self.outputs.iter().filter(|output| matches!(output, Output::Perform { .. })).count();
         let mut metrics = TickMetrics {
             events_drained,
             actions_emitted: i64::try_from(actions.len()).unwrap_or(i64::MAX),
+            side_effects_attempted: i64::try_from(performed).unwrap_or(i64::MAX),
             invariant_violations: i64::try_from(invariants::violations(&town).len()).unwrap_or(i64::MAX),
             pending_event_count: event::pending_count(self.db)?,
             ..TickMetrics::default()

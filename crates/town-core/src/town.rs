@@ -6,6 +6,7 @@ use crate::error::Refusal;
 use crate::message::effect::Effect;
 use crate::store;
 use crate::store::town::TownRow;
+use object_core::owed::Owed;
 use protocol::id::RigId;
 use protocol::id::TownId;
 use protocol::town::bead::BeadStatus;
@@ -27,18 +28,33 @@ impl Step<'_> {
     }
 
     pub fn create_town(&mut self, id: &TownId, config: TownConfig) -> Result<(), Fault> {
+        if store::town::is_gone(self.db)? {
+            return Err(Refusal::TownNotFound {}.into());
+        }
         store::town::create(self.db, &TownRow { id: id.clone(), created_at: self.now, config })?;
         self.town = store::town::find(self.db)?;
         Ok(())
     }
 
-    /// Deletes everything. What comes later finds no town.
+    /// Deletes everything, and owes the end of what is kept elsewhere. What comes later finds no town, and makes none: also one that was never
+    /// made, for what makes it may still be on its way.
     pub fn destroy_town(&mut self) -> Result<(), Fault> {
+        if store::town::is_gone(self.db)? {
+            return Ok(());
+        }
+        let agents = store::agent::all(self.db)?;
+        let owed = Owed::<Effect>::list(self.db, "")?;
         for table in store::schema::TABLES {
             database::execute(self.db, &format!("DELETE FROM {table}"), &[])?;
         }
         self.town = None;
-        Ok(())
+        store::town::bury(self.db)?;
+        let agents = agents.into_iter().map(|row| Effect::Forget { agent: row.agent.id });
+        let before = owed.into_iter().map(|debt| debt.effect).filter(Effect::is_for_good);
+        agents
+            .chain(before)
+            .chain([Effect::EndContainer {}, Effect::RemoveSnapshots {}])
+            .try_for_each(|effect| self.owe(&effect))
     }
 
     /// Merges a partial update. A secret that comes back masked keeps what is stored; null removes; the owner
@@ -88,6 +104,9 @@ impl Step<'_> {
 
     /// Adds a rig or changes it. A name moves from another rig only if that one has nothing unfinished.
     pub fn add_rig(&mut self, id: &RigId, name: String, git_url: String, default_branch: String) -> Result<Rig, Fault> {
+        if store::town::is_rig_gone(self.db, id)? {
+            return Err(Refusal::RigNotFound { rig: id.clone() }.into());
+        }
         if let Some(other) = store::town::rig_named(self.db, &name)?.filter(|other| other.id != *id) {
             for status in [BeadStatus::Open, BeadStatus::InProgress] {
                 let filter =
@@ -105,14 +124,13 @@ impl Step<'_> {
         Ok(rig)
     }
 
-    /// Removes a rig with all its beads.
+    /// Removes a rig with all its beads. One that is not there may still be on its way: it comes to nothing.
     pub fn remove_rig(&mut self, rig: &RigId) -> Result<(), Fault> {
-        self.rig(rig)?;
         let filter = store::bead::Filter { rig: Some(rig.clone()), ..Default::default() };
         let beads = store::bead::list(self.db, &filter, i64::from(u32::MAX), 0)?;
         let beads: Vec<_> = beads.into_iter().map(|bead| bead.bead_id).collect();
         self.delete_beads(&beads)?;
-        Ok(store::town::delete_rig(self.db, rig)?)
+        Ok(store::town::bury_rig(self.db, rig)?)
     }
 }
 

@@ -150,6 +150,16 @@ impl Step<'_> {
         self.dispatch(&agent.id, &batch.bead_id)
     }
 
+    /// A batch that could not be started is over: after a pause there is another, with whatever is asked by then.
+    pub fn batch_not_started(&mut self, agent: &AgentId, bead: &BeadId, reason: &str) -> Result<(), Fault> {
+        if !store::bead::find(self.db, bead)?.as_ref().is_some_and(is_batch) {
+            return Ok(());
+        }
+        self.unhook(agent)?;
+        let reason = FailureReason { code: "start", message: reason.to_owned(), source: "triage" };
+        self.set_status(bead, BeadStatus::Failed, "system", Some(reason)).map(drop)
+    }
+
     /// Carries out what a triage agent decided about a question. It is about the bead that was on the hook when it was asked.
     pub fn resolve_triage(
         &mut self,
@@ -162,8 +172,7 @@ impl Step<'_> {
             Some(row) => self.hooked_bead(&row.agent)?,
             None => None,
         };
-        let holds_batch = |bead: &Bead| bead.has_label(label::TRIAGE) && bead.created_by.as_deref() == Some("patrol");
-        if !hook.as_ref().is_some_and(holds_batch) {
+        if !hook.as_ref().is_some_and(is_batch) {
             return Err(Refusal::NotTriageAgent {}.into());
         }
         let asked = self.bead(request)?;
@@ -179,18 +188,34 @@ impl Step<'_> {
         if asked.status.is_terminal() {
             return Ok(asked);
         }
+        let escalation = match asked.text("escalation_bead_id").and_then(|id| BeadId::parse(id).ok()) {
+            Some(escalation) => store::bead::find(self.db, &escalation)?,
+            None => None,
+        };
         self.carry_out(decision, &asked, notes)?;
+        let is_seen =
+            decision != Decision::EscalateToMayor || self.escalate_to_mayor(&asked, notes, escalation.is_some())?;
         let resolution =
             json!({"resolution_action": action.to_ascii_uppercase(), "resolution_notes": notes, "resolved_by": agent});
         store::bead::merge_metadata(self.db, request, &resolution)?;
         self.note(request, BeadEventType::TriageResolved, Some(agent.to_string()))?;
-        if let Some(escalation) = asked.text("escalation_bead_id").and_then(|id| BeadId::parse(id).ok())
-            && store::bead::find(self.db, &escalation)?.is_some()
-        {
-            self.set_status(&escalation, BeadStatus::Closed, agent.as_str(), None)?;
+        if let Some(escalation) = escalation.filter(|_| is_seen) {
+            self.set_status(&escalation.bead_id, BeadStatus::Closed, agent.as_str(), None)?;
         }
         self.set_status(request, BeadStatus::Closed, agent.as_str(), None)?;
         self.bead(request)
+    }
+
+    /// Tells the mayor. Where nobody hears it there is an open escalation afterwards: it is raised until a person sees it.
+    fn escalate_to_mayor(&mut self, asked: &Bead, notes: &str, is_escalated: bool) -> Result<bool, Fault> {
+        let words = format!("[TRIAGE] {}: {notes}", asked.title);
+        if self.tell_mayor(&words)? {
+            return Ok(true);
+        }
+        if !is_escalated {
+            self.record_escalation(&words, None, Priority::High, Map::new(), asked.rig_id.clone(), None)?;
+        }
+        Ok(false)
     }
 
     fn carry_out(&mut self, decision: Decision, asked: &Bead, notes: &str) -> Result<(), Fault> {
@@ -207,8 +232,7 @@ impl Step<'_> {
         let still_on_it =
             |bead: &Bead| agent.is_some_and(|agent| agent.current_hook_bead_id.as_ref() == Some(&bead.bead_id));
         match decision {
-            Decision::Discard => Ok(()),
-            Decision::EscalateToMayor => self.tell_mayor(&format!("[TRIAGE] {}: {notes}", asked.title)),
+            Decision::Discard | Decision::EscalateToMayor => Ok(()),
             Decision::Nudge => match agent {
                 Some(agent) => {
                     let words = if notes.is_empty() { asked.title.clone() } else { notes.to_owned() };
@@ -219,10 +243,7 @@ impl Step<'_> {
             },
             Decision::CloseBead => {
                 let Some(bead) = bead else { return Ok(()) };
-                if let Some(agent) = agent.filter(|_| still_on_it(&bead)) {
-                    self.stop_agent(&agent.id, "triage closed its bead")?;
-                    self.unhook(&agent.id)?;
-                }
+                self.take_away(&bead.bead_id, "triage closed its bead")?;
                 self.fail_by_triage(&bead.bead_id, notes)
             }
             Decision::ReassignBead => {
@@ -266,4 +287,8 @@ impl Step<'_> {
     pub fn stop_agent(&mut self, agent: &AgentId, reason: &str) -> Result<(), Fault> {
         self.owe(&Effect::Stop { agent: agent.clone(), reason: reason.to_owned() })
     }
+}
+
+fn is_batch(bead: &Bead) -> bool {
+    bead.has_label(label::TRIAGE) && bead.created_by.as_deref() == Some("patrol")
 }

@@ -17,6 +17,7 @@ mod start;
 
 use super::object::Shell;
 use crate::agent;
+use crate::container::town::CONTAINER;
 use crate::forge;
 use crate::log;
 use crate::object::within;
@@ -68,14 +69,24 @@ impl InFlight {
     }
 }
 
+/// One try at a debt.
+pub struct Try {
+    /// From 1.
+    pub attempt: i64,
+    /// When it came to be owed.
+    pub since: i64,
+    /// The body of a start.
+    pub start: Option<Box<StartAgent>>,
+}
+
 impl Shell {
     /// Performs an effect beside everything else. Should this object die, the row that it came from brings it back.
-    pub fn perform(self: &Rc<Self>, key: String, attempt: i64, effect: Effect, start: Option<Box<StartAgent>>) {
-        let number = self.in_flight.enter(&key);
+    pub fn perform(self: &Rc<Self>, key: String, this: Try, effect: Effect) {
+        let (number, attempt) = (self.in_flight.enter(&key), this.attempt);
         let shell = Rc::clone(self);
         self.state.wait_until(async move {
             let limit = timeout_ms(&shell.config.limits.town, &effect);
-            let outcome = match within(limit, shell.attempt(&effect, attempt, start)).await {
+            let outcome = match within(limit, shell.attempt(&effect, this)).await {
                 Some(Ok(outcome)) => outcome,
                 Some(Err(error)) => Some(Outcome::Unknown { reason: error.to_string() }),
                 None => Some(Outcome::Unknown { reason: format!("no answer within {limit} ms") }),
@@ -94,13 +105,11 @@ impl Shell {
     }
 
     /// One try. None: it did not happen, and is to be tried again when it is due.
-    async fn attempt(
-        self: &Rc<Self>,
-        effect: &Effect,
-        attempt: i64,
-        start: Option<Box<StartAgent>>,
-    ) -> worker::Result<Option<Outcome>> {
+    async fn attempt(self: &Rc<Self>, effect: &Effect, this: Try) -> worker::Result<Option<Outcome>> {
         Ok(Some(match effect {
+            Effect::EndContainer {} => {
+                container::send(&self.env, &self.name(), Method::Delete, CONTAINER, None).await?.outcome()
+            }
             Effect::Forget { agent } => {
                 let town = self.name();
                 agent::forget(&self.env, &town, agent).await?;
@@ -109,11 +118,12 @@ impl Shell {
             }
             Effect::Poll { url, .. } => forge::poll(&self.config, &self.town_config()?, url).await,
             Effect::RefreshToken {} => self.refresh_token().await?,
+            Effect::RemoveSnapshots {} => {
+                store::remove_all(&self.env, &store::agent_snapshots(&self.name())).await?;
+                Outcome::Done
+            }
             Effect::SetupRig { rig } => self.set_up_rig(rig).await?,
-            Effect::Start { .. } => match start {
-                Some(start) => return self.start(attempt, *start).await,
-                None => Outcome::Failed { reason: "nothing to start".into() },
-            },
+            Effect::Start { .. } => return self.start(this).await,
             Effect::Stop { agent, .. } => {
                 let reply = self.post(&format!("/agents/{agent}/stop"), "{}").await?;
                 // Nobody there is what was wanted.

@@ -1,6 +1,7 @@
 //! An agent's start: what the ledger does not know, its tokens and environment, and what the container says (spec/town.md 6.3).
 
 use super::super::object::Shell;
+use super::Try;
 use super::container;
 use super::container::Reply;
 use super::settings;
@@ -8,6 +9,7 @@ use crate::http;
 use crate::log;
 use crate::object::now_ms;
 use crate::town::token;
+use object_core::time::SECOND;
 use protocol::id::TownId;
 use protocol::time::parse_iso8601;
 use protocol::town::config::TownConfig;
@@ -22,6 +24,9 @@ use worker::Method;
 /// Without it nothing can speak for a town.
 const NO_SECRET: &str = "GASTOWN_JWT_SECRET is not configured";
 
+/// How far the clock of a container may be behind this one's.
+const CLOCKS_MS: i64 = 5 * SECOND;
+
 /// Of the answer to `GET /agents/{agent}/status`, what counts here.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -32,8 +37,8 @@ struct Told {
 
 impl Shell {
     /// Starts an agent, and the container for it. None: the container was not asked, or is not up yet.
-    pub(super) async fn start(self: &Rc<Self>, attempt: i64, start: StartAgent) -> worker::Result<Option<Outcome>> {
-        let body = match self.prepare(attempt, start).await {
+    pub(super) async fn start(self: &Rc<Self>, this: Try) -> worker::Result<Option<Outcome>> {
+        let body = match self.prepare(this).await {
             Ok(Ok(body)) => body,
             // It was not asked, so this try started nothing.
             Ok(Err(Outcome::Unknown { reason })) => return Ok(self.not_asked(&reason)),
@@ -51,8 +56,11 @@ impl Shell {
     }
 
     /// All that comes before the container is asked: the body, or the outcome where it need not be asked.
-    async fn prepare(self: &Rc<Self>, attempt: i64, mut start: StartAgent) -> worker::Result<Result<String, Outcome>> {
-        if attempt > 1 && self.has_started(attempt, &start).await? {
+    async fn prepare(self: &Rc<Self>, this: Try) -> worker::Result<Result<String, Outcome>> {
+        let Some(mut start) = this.start else {
+            return Ok(Err(Outcome::Failed { reason: "nothing to start".into() }));
+        };
+        if this.attempt > 1 && self.has_started(this.since, &start).await? {
             return Ok(Err(Outcome::Done));
         }
         let settings = self.town_config()?;
@@ -69,13 +77,12 @@ impl Shell {
         Ok(Ok(serde_json::to_string(&start)?))
     }
 
-    /// Whether an earlier try started it after all: a second start would end the agent and begin anew. One that runs since before the first try
-    /// has another bead.
-    async fn has_started(&self, attempt: i64, start: &StartAgent) -> worker::Result<bool> {
+    /// Whether an earlier try started it after all: a second start would end the agent and begin anew. One that runs since before its start came to
+    /// be owed has another bead.
+    async fn has_started(&self, owed_since: i64, start: &StartAgent) -> worker::Result<bool> {
         let path = format!("/agents/{}/status", start.agent_id);
         let reply = container::send(&self.env, &self.name(), Method::Get, &path, None).await?;
-        let lasted = self.config.limits.town.start_retry_ms.saturating_mul(attempt);
-        Ok(reply.status == 200 && runs_since(&reply.body, now_ms().saturating_sub(lasted)))
+        Ok(reply.status == 200 && runs_since(&reply.body, owed_since))
     }
 
     /// What the whole container speaks with; None without a secret.
@@ -92,10 +99,11 @@ impl Shell {
     }
 }
 
-fn runs_since(body: &[u8], first_try: i64) -> bool {
+/// Whether the agent runs, and not since long before `at`.
+fn runs_since(body: &[u8], at: i64) -> bool {
     http::parse::<Told>(body).is_ok_and(|told| {
         matches!(told.status, ContainerAgentStatus::Running | ContainerAgentStatus::Starting)
-            && parse_iso8601(&told.started_at).is_some_and(|at| at >= first_try)
+            && parse_iso8601(&told.started_at).is_some_and(|started| started >= at.saturating_sub(CLOCKS_MS))
     })
 }
 
@@ -122,9 +130,10 @@ mod tests {
     #[test]
     fn an_agent_that_an_earlier_try_started_is_known_by_its_age() {
         let body = |status, at| format!(r#"{{"status":"{status}","startedAt":"{at}","agentId":"a"}}"#).into_bytes();
-        assert!(runs_since(&body("running", "1970-01-01T00:00:02.000Z"), 2_000));
-        assert!(!runs_since(&body("running", "1970-01-01T00:00:01.999Z"), 2_000));
-        assert!(!runs_since(&body("exited", "1970-01-01T00:00:02.000Z"), 2_000));
+        let owed_since = 2_000 + CLOCKS_MS;
+        assert!(runs_since(&body("running", "1970-01-01T00:00:02.000Z"), owed_since));
+        assert!(!runs_since(&body("running", "1970-01-01T00:00:01.999Z"), owed_since));
+        assert!(!runs_since(&body("exited", "1970-01-01T00:00:02.000Z"), owed_since));
         assert!(!runs_since(b"{}", 0));
     }
 

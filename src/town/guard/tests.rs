@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::json;
 
 const NOW: i64 = 1_800_000_000_000;
-const SECRETS: Secrets<'static> = Secrets { town: Some("s"), user: Some("us") };
+const SECRETS: Secrets<'static> = Secrets { town: Some("s"), user: Some("us"), internal: Some("ik") };
 
 fn sign(claims: Value) -> String {
     auth::sign(&claims, "s").unwrap()
@@ -33,7 +33,7 @@ fn place() -> Ids {
 }
 
 fn shown(token: &str) -> Shown {
-    Shown { authorization: Some(format!("bEARER {token}")), agent: None }
+    Shown { authorization: Some(format!("bEARER {token}")), agent: None, key: None }
 }
 
 fn check(guard: Guard, shown: &Shown, ids: &Ids) -> Result<Caller, (u16, String)> {
@@ -143,9 +143,41 @@ fn a_user_is_told_what_is_wrong_with_the_token_and_stays_at_home() {
 fn a_ticket_opens_the_status_stream_of_its_town_for_a_minute() {
     let (t1, t2) = (TownId::parse("t1").unwrap(), TownId::parse("t2").unwrap());
     let given = token::status_ticket(&t1, "u", "s", NOW).unwrap();
-    let open = |token: &str, at, town| ticket(token, SECRETS, at, town).map_err(|error| error.to_string());
+    let open = |token: &str, at, town| status_ticket(token, SECRETS, at, town).map_err(|error| error.to_string());
     assert_eq!(open(&given, NOW + token::TICKET_MS - SECOND, &t1), Ok(()));
     assert_eq!(open(&given, NOW + token::TICKET_MS, &t1), Err("Token expired".into()));
     assert_eq!(open(&given, NOW, &t2), Err("Cross-town access denied".into()));
     assert_eq!(open(&container_token("t1", 0), NOW, &t1), Err("Invalid ticket".into()));
+}
+
+#[test]
+fn a_ticket_for_an_agent_opens_a_socket_to_it_alone_for_a_minute() {
+    let (t1, t2) = (TownId::parse("t1").unwrap(), TownId::parse("t2").unwrap());
+    let (a1, a2) = (AgentId::parse("a1").unwrap(), AgentId::parse("a2").unwrap());
+    let given = token::agent_ticket(&t1, &a1, "from-the-container", "s", NOW).unwrap();
+    let open = |token: &str, at, town, agent| {
+        agent_ticket(token, SECRETS, at, town, agent).map_err(|error| (error.status(), error.to_string()))
+    };
+    let no = |status, text: &str| Err((status, text.to_owned()));
+    assert_eq!(open(&given, NOW + token::TICKET_MS - SECOND, &t1, &a1), Ok("from-the-container".into()));
+    assert_eq!(open(&given, NOW + token::TICKET_MS, &t1, &a1), no(401, "Token expired"));
+    assert_eq!(open(&given, NOW, &t1, &a2), no(401, "Invalid ticket"));
+    assert_eq!(open(&given, NOW, &t2, &a1), no(403, "Cross-town access denied"));
+    assert_eq!(open("from-the-container", NOW, &t1, &a1), no(401, "Token validation failed"));
+    let others =
+        [container_token("t1", 0), agent_token("t1", "r1", "a1"), token::status_ticket(&t1, "u", "s", NOW).unwrap()];
+    for other in others {
+        assert_eq!(open(&other, NOW, &t1, &a1), no(401, "Invalid ticket"));
+    }
+    assert_eq!(with(Guard::Agent, &given), refused(401, "Invalid token payload"), "and is no token");
+}
+
+#[test]
+fn an_operator_shows_the_internal_key_and_nothing_else_counts() {
+    let key = |key: &str| Shown { key: Some(key.into()), ..shown(&container_token("t1", 0)) };
+    assert_eq!(check(Guard::Debug, &key("ik"), &place()), Ok(Caller::Operator));
+    for wrong in [key("other"), key(""), shown(&container_token("t1", 0)), shown(&user_token("u"))] {
+        assert_eq!(check(Guard::Debug, &wrong, &place()), refused(401, "Unauthorized"));
+    }
+    assert!(Guard::Debug.check(&key("ik"), Secrets::default(), NOW, &place()).is_err(), "nobody passes");
 }

@@ -2,20 +2,17 @@
 
 use super::Body;
 use super::caller;
+use super::config;
 use super::owned;
 use super::reply;
 use super::write;
-use crate::agent;
-use crate::container::town::CONTAINER;
 use crate::http;
-use crate::object::ask;
 use crate::town::error::TownError;
 use crate::town::guard::Guard;
 use crate::town::object::Shell;
 use crate::town::op::Op;
 use crate::town::op::TownOp;
-use futures_util::future::join_all;
-use object_core::time::SECOND;
+use protocol::id::AgentId;
 use protocol::id::RigId;
 use protocol::id::TownId;
 use protocol::town::config::TownConfig;
@@ -27,11 +24,7 @@ use town_core::message::call::AgentCall;
 use town_core::message::call::TownCall;
 use worker::Method;
 use worker::Request;
-use worker::RequestInit;
 use worker::Response;
-
-/// How long the container may take to stop an agent.
-const END_MS: i64 = 8 * SECOND;
 
 /// Answers one request that has no public path.
 pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response, TownError> {
@@ -44,6 +37,17 @@ pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response
             owned(shell, &caller(&request)?)?;
             return so();
         }
+        (Method::Get, ["town"]) => {
+            config(shell)?;
+            return so();
+        }
+        (Method::Get, ["agents", agent]) => {
+            let call = AgentCall::Get { agent: AgentId::parse(agent)?, rig: None };
+            return match shell.ask(Call::Agent(call))? {
+                Answer::Agent { .. } => so(),
+                _ => Err(TownError::NotFound("Agent not found")),
+            };
+        }
         (Method::Put, ["town"]) => {
             let caller = caller(&request)?;
             let owner = caller.user_id().ok_or(TownError::Forbidden("Forbidden"))?.to_string();
@@ -55,10 +59,7 @@ pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response
             };
             TownCall::Create { town: TownId::parse(&shell.name())?, config: Box::new(config) }
         }
-        (Method::Delete, ["town"]) => {
-            destroy(shell).await?;
-            return so();
-        }
+        (Method::Delete, ["town"]) => TownCall::Destroy {},
         (Method::Put, ["rigs", rig]) => {
             let body = Body::parse(&request.bytes().await?)?;
             token = body.value("kilocode_token").cloned();
@@ -79,23 +80,6 @@ pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response
     }
     let town = TownId::parse(&shell.name())?;
     reply(&write::town(Op::Town(TownOp::Config), Guard::User, &town, answer)?)
-}
-
-/// Ends the town: its agents' logs and its container first, so that a call that broke off can be made again.
-async fn destroy(shell: &Rc<Shell>) -> Result<(), TownError> {
-    let everyone = AgentCall::List { rig: None, role: None, status: None };
-    if let Answer::Agents { agents } = shell.ask(Call::Agent(everyone))? {
-        let town = shell.name();
-        let logs = agents.iter().map(|agent| agent::forget(&shell.env, &town, &agent.id));
-        join_all(logs).await.into_iter().collect::<worker::Result<()>>()?;
-    }
-    let mut init = RequestInit::new();
-    init.with_method(Method::Delete);
-    let end = Request::new_with_init(&format!("http://container{CONTAINER}"), &init)?;
-    ask(&shell.env, "TOWN_CONTAINER", &shell.name(), end, END_MS).await?;
-    // A town that is not there has ended.
-    shell.ask(Call::Town(TownCall::Destroy {}))?;
-    Ok(())
 }
 
 fn so() -> Result<Response, TownError> {

@@ -5,6 +5,7 @@
 //! | Request | What becomes of it |
 //! | --- | --- |
 //! | `GET /owner` | whether the caller owns this town: 200, 403, 404 |
+//! | `GET /town`, `GET /agents/{agent}` | whether it is there: 200, 404 |
 //! | `PUT /town` | the town is made: it belongs to the caller |
 //! | `DELETE /town` | all of it is deleted, with its agents' logs |
 //! | `PUT /rigs/{rig}`, `DELETE /rigs/{rig}` | a rig is added or changed; removed with all its beads |
@@ -44,7 +45,10 @@ use write::Reply;
 
 /// Answers one request that the Worker let through.
 pub async fn serve(shell: &Rc<Shell>, mut request: Request) -> worker::Result<Response> {
-    let result = match request.path().strip_prefix("/api/") {
+    let path = request.path();
+    let public =
+        path.strip_prefix("/api/").or_else(|| path.strip_prefix('/').filter(|path| path.starts_with("debug/")));
+    let result = match public {
         Some(path) => {
             let body = request.bytes().await?;
             respond(shell, &request, path, &body)
@@ -75,7 +79,11 @@ fn respond(shell: &Rc<Shell>, request: &Request, path: &str, body: &[u8]) -> Res
     if op == Op::Town(TownOp::MayorId) {
         return mayor_id(shell);
     }
-    reply(&answer(shell, &asked, &route.ids)?)
+    let answer = answer(shell, &asked, &route.ids)?;
+    match route.guard {
+        Guard::Debug => json(answer.status, answer.data),
+        _ => reply(&answer),
+    }
 }
 
 fn answer(shell: &Rc<Shell>, asked: &Asked<'_>, ids: &Ids) -> Result<Reply, TownError> {
@@ -97,8 +105,12 @@ fn answer(shell: &Rc<Shell>, asked: &Asked<'_>, ids: &Ids) -> Result<Reply, Town
 }
 
 fn reply(reply: &Reply) -> Result<Response, TownError> {
-    let response = ResponseBuilder::new().with_status(reply.status).with_header("content-type", "application/json")?;
-    Ok(response.body(worker::ResponseBody::Body(reply.body().into_bytes())))
+    json(reply.status, reply.body())
+}
+
+fn json(status: u16, body: String) -> Result<Response, TownError> {
+    let response = ResponseBuilder::new().with_status(status).with_header("content-type", "application/json")?;
+    Ok(response.body(worker::ResponseBody::Body(body.into_bytes())))
 }
 
 /// Whoever the Worker's guard let through.
@@ -113,7 +125,7 @@ fn owned(shell: &Rc<Shell>, caller: &Caller) -> Result<(), TownError> {
     let owner = config.owner_id.or(config.owner_user_id).ok_or(TownError::NotFound("Town not found"))?;
     match caller {
         Caller::User(user) if user.as_str() == owner && config.owner_type == "user" => Ok(()),
-        Caller::User(_) | Caller::Inside(_) => Err(TownError::Forbidden("Forbidden")),
+        Caller::User(_) | Caller::Inside(_) | Caller::Operator => Err(TownError::Forbidden("Forbidden")),
     }
 }
 

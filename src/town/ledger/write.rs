@@ -21,6 +21,7 @@ use serde::Serialize;
 use serde_json::json;
 use town_core::error::Refusal;
 use town_core::message::Answer;
+use town_core::message::answer::PoisonedEvent;
 use town_core::message::container::ContainerAnswer;
 
 /// A response in the making.
@@ -77,6 +78,7 @@ pub fn container(answer: ContainerAnswer) -> Result<Reply, TownError> {
         ContainerAnswer::Heartbeat { nonce } => {
             Reply::new(200, &HeartbeatAnswer { heartbeat: true, drain_nonce: nonce })
         }
+        ContainerAnswer::NoTown => Err(TownError::NotFound("Town not found")),
         ContainerAnswer::Ready { cleared } => Reply::new(200, &ReadyAnswer { cleared }),
     }
 }
@@ -113,12 +115,12 @@ pub fn town(op: Op, guard: Guard, town: &TownId, answer: Answer) -> Result<Reply
             let beads = beads.into_iter().map(|bead| Slung { bead, agent: None }).collect();
             Reply::new(status, &ConvoySlung { convoy: *convoy, beads })
         }
-        Answer::Decisions { actions } => Reply::new(status, &actions),
+        Answer::Decisions { actions } => Reply::new(status, &json!({"actions": actions})),
         Answer::Deleted { .. } if op == Op::Bead(BeadOp::Delete) => done(op),
         Answer::Deleted { count } => Reply::new(status, &json!({"deleted": count})),
         Answer::Done {} => done(op),
         Answer::Events { events } => Reply::new(status, &events),
-        Answer::Invariants { violations } => Reply::new(status, &violations),
+        Answer::Invariants { violations } => Reply::new(status, &json!({"violations": violations})),
         Answer::Mail { mail } => Reply::new(status, &mail),
         Answer::MayorReached { reached } => Reply::new(status, &reached),
         Answer::MayorSeen { session } => Reply::new(status, &MayorStatus { configured: true, town_id: town, session }),
@@ -126,8 +128,8 @@ pub fn town(op: Op, guard: Guard, town: &TownId, answer: Answer) -> Result<Reply
         Answer::Nudged { nudge_id } => Reply::new(status, &json!({"nudge_id": nudge_id})),
         Answer::Nudges { nudges } => Reply::new(status, &nudges),
         Answer::Poisoned { events } => {
-            let events: Vec<_> = events.into_iter().map(|event| (event.event_id, event.reason)).collect();
-            Reply::new(status, &events)
+            let told = |event: PoisonedEvent| json!({"event_id": event.event_id, "reason": event.reason});
+            Reply::new(status, &json!({"events": events.into_iter().map(told).collect::<Vec<_>>()}))
         }
         Answer::Prime { prime } => Reply::new(status, &prime),
         Answer::Refused { refusal } => Err(refused(op, guard, &refusal)),

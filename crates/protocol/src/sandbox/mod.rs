@@ -9,7 +9,7 @@
 //! | `POST /sessions/{session}/job/answer-question` | [`QuestionAnswer`] | 200 [`Taken`]; 400 `NO_JOB` if no turn runs |
 //! | `POST /sessions/{session}/job/reject-question` | [`QuestionRejection`] | the same |
 //! | `POST /sessions/{session}/job/answer-permission` | [`PermissionAnswer`] | the same |
-//! | `POST /sessions/{session}/stop` | [`Stop`], or nothing | 200 `{"status":"stopped"}`: ends the agent server, keeps the disk unless it is to be forgotten |
+//! | `POST /sessions/{session}/stop` | [`Stop`], or nothing | 200 `{"status":"stopped"}`: ends the agent server, keeps the disk unless it is to be forgotten; `overtaken` if newer work has come |
 //!
 //! Every call but `/health` carries `Authorization: Bearer <HOLDFAST_SANDBOX_TOKEN>`. Errors are [`ApiError`].
 //!
@@ -57,6 +57,9 @@ pub struct Stop {
     /// The session is gone for good: its disk is cleared, and its work in progress comes off the remote.
     #[serde(default)]
     pub forget: bool,
+    /// The newest attempt that whoever stops knew of: newer work goes on. None: whatever the session does is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
 }
 
 /// What a session is doing.

@@ -62,9 +62,13 @@ pub struct PerRole {
 pub struct RefineryConfig {
     /// Commands that must pass.
     pub gates: Vec<String>,
+    /// Whether a reviewer merges. Otherwise it opens a pull request, whatever the merge strategy.
     pub auto_merge: bool,
+    /// Whether a reviewer sends work back that does not merge cleanly, and resolves no conflict itself.
     pub require_clean_merge: bool,
+    /// Whether pull requests of agents are reviewed before they are waited for.
     pub code_review: bool,
+    /// Kept for front ends; no rule reads it.
     pub review_mode: ReviewMode,
     /// Kept for front ends; no rule reads it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -37,6 +37,9 @@ pub struct StartAgent {
     /// Where a new branch begins, if not at the default branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_point: Option<String>,
+    /// Of a review: where the branch is to go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_branch: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env_vars: BTreeMap<String, String>,
     /// Without a clone of the repository.
@@ -125,7 +128,7 @@ mod tests {
         let mut wire = json!({
             "agentId": "a", "beadId": "b1", "rigId": "r", "townId": "t", "role": "polecat", "name": "Toast", "identity": "i", "prompt": "p",
             "model": "m", "gitUrl": "https://example.com/r.git", "branch": "b", "defaultBranch": "main",
-            "startPoint": "origin/x", "systemPrompt": "s"
+            "startPoint": "origin/x", "targetBranch": "main", "systemPrompt": "s"
         });
         let start: StartAgent = serde_json::from_value(wire.clone()).unwrap();
         assert_eq!((start.role.clone(), start.lightweight, start.small_model.clone()), (Role::Polecat, false, None));

@@ -61,6 +61,7 @@ pub struct TickMetrics {
     pub events_drained: i64,
     pub actions_emitted: i64,
     pub actions_by_type: BTreeMap<String, i64>,
+    /// What comes of them is heard later, one by one.
     pub side_effects_attempted: i64,
     pub invariant_violations: i64,
     pub pending_event_count: i64,
@@ -134,6 +135,9 @@ pub enum Frame {
         status: BeadStatus,
         #[serde(skip_serializing_if = "Option::is_none")]
         rig_id: Option<RigId>,
+        /// The convoy that it belongs to.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        convoy_id: Option<String>,
         #[serde(with = "iso")]
         ts: i64,
     },
@@ -167,8 +171,12 @@ pub struct Violation {
 }
 
 words! {
-    /// Why a bead is not with an agent.
+    /// Why a bead is not over.
     WaitReason {
+        /// Its agent is gone, or was never there: after a while it is given to another.
+        AgentLost = "agent_lost",
+        /// It was tried as often as it may be: it is given up.
+        Attempts = "attempts",
         /// Another bead must end first.
         Blocked = "blocked",
         /// Too many dispatches in the town.
@@ -181,18 +189,26 @@ words! {
         Held = "held",
         /// The same action was repeated too often.
         LoopBreaker = "loop_breaker",
+        /// Its parts come first: the beads of a convoy, the steps of a molecule.
+        Members = "members",
         /// It has no rig, so no agent.
         NoRig = "no_rig",
         /// The next tick takes it.
         NextTick = "next_tick",
+        /// The host of its pull request has not merged or closed it.
+        PullRequest = "pull_request",
         /// Its review comes first.
         Review = "review",
+        /// The reviewer of its rig has other reviews first.
+        ReviewerBusy = "reviewer_busy",
         /// Its convoy was not started.
         Staged = "staged",
         /// It is over.
         Terminal = "terminal",
         /// It waits for a triage agent.
         Triage = "triage",
+        /// Nobody has read it, or acknowledged it.
+        Unread = "unread",
         /// An agent has it.
         Working = "working",
     }
@@ -208,6 +224,9 @@ pub struct Why {
     pub blocked_by: Vec<BeadId>,
     #[serde(with = "iso_option")]
     pub cooling_down_until: Option<i64>,
+    /// When what has lost its agent is given to another.
+    #[serde(with = "iso_option")]
+    pub agent_lost_until: Option<i64>,
     pub dispatch_attempts: i64,
     pub max_dispatch_attempts: i64,
     pub agent_id: Option<AgentId>,
@@ -228,10 +247,11 @@ mod tests {
             title: "t".into(),
             status: BeadStatus::Open,
             rig_id: None,
+            convoy_id: Some("c".into()),
             ts: 0,
         };
         let wire = json!({"channel": "bead", "type": "bead.status_changed", "beadId": "b", "title": "t", "status": "open",
-            "ts": "1970-01-01T00:00:00.000Z"});
+            "convoyId": "c", "ts": "1970-01-01T00:00:00.000Z"});
         assert_eq!(serde_json::to_value(bead).unwrap(), wire);
         let convoy = Frame::Convoy { channel: "convoy", convoy_id: id(), total_beads: 2, closed_beads: 1, ts: 0 };
         let wire = json!({"channel": "convoy", "convoyId": "b", "totalBeads": 2, "closedBeads": 1, "ts": "1970-01-01T00:00:00.000Z"});

@@ -54,6 +54,7 @@ pub struct BeadChanges {
     pub priority: Option<Priority>,
     pub labels: Option<Vec<String>>,
     pub status: Option<BeadStatus>,
+    /// Key by key; null removes. What the town keeps there for itself stays.
     pub metadata: Option<Map<String, Value>>,
     pub rig: Option<RigId>,
     pub parent: Option<BeadId>,

@@ -80,6 +80,8 @@ pub enum AgentCall {
     /// Its run in the container ended. No agent: the mayor.
     Completed {
         agent: Option<AgentId>,
+        /// The bead of that run, if the container says it.
+        bead: Option<BeadId>,
         success: bool,
         reason: Option<String>,
     },
@@ -345,18 +347,20 @@ pub enum TownCall {
     Config {},
     /// What a tick would decide now, without doing it.
     DryRun {},
-    /// Makes the town. Again is fine, and changes nothing.
+    /// Makes the town. Again is fine, and changes nothing; one that was deleted is never made again.
     Create {
         town: TownId,
         config: Box<TownConfig>,
     },
-    /// Deletes the town with all that it has. Nobody is told: whoever works for it must be stopped before.
+    /// Deletes the town with all that it has. What is kept of it elsewhere is owed to end. Again is fine.
     Destroy {},
     EnsureMayor {},
     Invariants {},
     MayorStatus {},
     MessageMayor {
         message: String,
+        /// What it runs on from its next start on.
+        model: Option<String>,
     },
     /// What stands in the way of applying some events.
     Poisoned {},

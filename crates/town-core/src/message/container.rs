@@ -65,6 +65,8 @@ pub enum ContainerAnswer {
         /// The nonce of the drain that it began.
         nonce: String,
     },
+    /// There is no such town: nothing was heard, nothing is kept.
+    NoTown,
     /// It is heard.
     Heartbeat {
         /// To be acknowledged by the container, if it may.

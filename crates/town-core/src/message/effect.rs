@@ -10,6 +10,8 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
+    /// End the container of a town that is no more, whatever it does, and forget what its object keeps.
+    EndContainer {},
     /// Delete the event log and the snapshot of an agent that is no more.
     Forget {
         /// Who.
@@ -24,6 +26,8 @@ pub enum Effect {
     },
     /// `POST /refresh-token` with a fresh container token: only to a container that runs.
     RefreshToken {},
+    /// Delete the snapshots of all agents of a town that is no more.
+    RemoveSnapshots {},
     /// `POST /repos/setup`: only to a container that runs; another clones when it is needed.
     SetupRig {
         /// Which.
@@ -64,9 +68,11 @@ impl Effect {
     /// The key under which it is owed: one of a kind and target at a time.
     pub fn key(&self) -> String {
         match self {
+            Effect::EndContainer {} => "end".into(),
             Effect::Forget { agent } => format!("forget/{agent}"),
             Effect::Poll { bead, .. } => format!("poll/{bead}"),
             Effect::RefreshToken {} => "token".into(),
+            Effect::RemoveSnapshots {} => "snapshots".into(),
             Effect::SetupRig { rig } => format!("rig/{rig}"),
             Effect::Start { agent, bead: Some(bead), .. } => format!("start/{agent}/{bead}"),
             Effect::Start { agent, bead: None, .. } => format!("start/{agent}"),
@@ -75,6 +81,11 @@ impl Effect {
             Effect::Tell { nudge: Some(nudge), .. } => format!("tell/{nudge}"),
             Effect::Tell { agent, .. } => format!("mail/{agent}"),
         }
+    }
+
+    /// Whether it is tried until it is done: what it ends would stay for ever.
+    pub fn is_for_good(&self) -> bool {
+        matches!(self, Effect::EndContainer {} | Effect::Forget { .. } | Effect::RemoveSnapshots {})
     }
 }
 

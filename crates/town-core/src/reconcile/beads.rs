@@ -93,10 +93,10 @@ fn abandoned(town: &Snapshot, limits: &Limits, bead: &Bead, actions: &mut Vec<Ac
     actions.push(Action::ClearBeadAssignee { bead: bead.bead_id.clone() });
 }
 
-/// B4.
+/// B4. Where no merge request is left at all, whoever deleted it, nothing else would look at the bead again.
 fn reviewed(town: &Snapshot, limits: &Limits, issue: &IssueView, actions: &mut Vec<Action>) {
     let tally = issue.reviews;
-    if tally.all == 0 || tally.unfinished > 0 || !stale(town.now, Some(issue.bead.updated_at), limits.orphan_bead_ms) {
+    if tally.unfinished > 0 || !stale(town.now, Some(issue.bead.updated_at), limits.orphan_bead_ms) {
         return;
     }
     let bead = issue.bead.bead_id.clone();
@@ -104,7 +104,7 @@ fn reviewed(town: &Snapshot, limits: &Limits, issue: &IssueView, actions: &mut V
         let reason = "MR merged (reconciler safety net)".into();
         actions.push(Action::TransitionBead { bead, to: BeadStatus::Closed, reason });
     } else {
-        let reason = "all merge requests failed".into();
+        let reason = "no merge request is left".into();
         actions.push(Action::TransitionBead { bead: bead.clone(), to: BeadStatus::Open, reason });
         actions.push(Action::ClearBeadAssignee { bead });
     }

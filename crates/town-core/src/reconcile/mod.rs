@@ -6,10 +6,10 @@
 pub mod action;
 mod agents;
 mod beads;
-mod convoys;
+pub mod convoys;
 pub mod invariants;
 mod patrol;
-mod reviews;
+pub mod reviews;
 pub mod snapshot;
 
 use crate::limits::Limits;

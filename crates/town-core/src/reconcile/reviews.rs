@@ -6,7 +6,9 @@ use super::snapshot::ReviewView;
 use super::snapshot::Snapshot;
 use super::stale;
 use crate::limits::Limits;
+use protocol::id::BeadId;
 use protocol::id::RigId;
+use protocol::town::agent::Agent;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
 use protocol::town::bead::BeadStatus;
@@ -63,35 +65,64 @@ fn unattended(town: &Snapshot, limits: &Limits, view: &ReviewView, actions: &mut
 
 /// R5: the oldest merge request of a rig goes to its refinery, one at a time.
 fn next_of(town: &Snapshot, rig: &RigId, actions: &mut Vec<Action>) {
-    let of_rig = || town.reviews.iter().filter(|view| view.bead.rig_id.as_ref() == Some(rig));
-    let open = || of_rig().filter(|view| view.bead.status == BeadStatus::Open && !view.blocked);
     let in_progress = |view: &ReviewView| Action::TransitionBead {
         bead: view.bead.bead_id.clone(),
         to: BeadStatus::InProgress,
         reason: "popped for review".into(),
     };
     if !town.code_review {
-        actions.extend(open().filter(|view| view.review.pr_url.is_some()).map(in_progress));
+        actions.extend(open(town, rig).filter(|view| view.review.pr_url.is_some()).map(in_progress));
     }
-    if of_rig().any(|view| view.bead.status == BeadStatus::InProgress && view.review.pr_url.is_none()) {
+    if is_reviewing(town, rig) {
         return;
     }
-    let Some(next) = open().find(|view| town.code_review || view.review.pr_url.is_none()) else { return };
+    let Some(next) = next_open(town, rig) else { return };
     if town.draining || town.breaker_open {
         return;
     }
     let bead = next.bead.bead_id.clone();
-    let own = |agent: &protocol::town::agent::Agent| agent.role == Role::Refinery && agent.rig_id.as_ref() == Some(rig);
-    let refinery = town.agents.iter().map(|view| &view.row.agent).find(|agent| own(agent));
     let dispatch = |agent| Action::DispatchAgent { agent, bead: bead.clone(), rig: Some(rig.clone()) };
-    match refinery {
+    match refinery(town, rig) {
         None => actions.extend([in_progress(next), dispatch(None)]),
-        Some(agent) if agent.status == AgentStatus::Idle && agent.current_hook_bead_id.is_none() => {
+        Some(agent) if is_free(agent) => {
             let hook = Action::HookAgent { agent: agent.id.clone(), bead: bead.clone() };
             actions.extend([in_progress(next), hook, dispatch(Some(agent.id.clone()))]);
         }
         Some(_) => {}
     }
+}
+
+/// Whether a rig's one reviewer has others first: one that it reviews, or one that has waited for longer.
+pub fn is_busy(town: &Snapshot, rig: &RigId, review: &BeadId) -> bool {
+    is_reviewing(town, rig)
+        || next_open(town, rig).is_some_and(|next| next.bead.bead_id != *review)
+        || refinery(town, rig).is_some_and(|agent| !is_free(agent))
+}
+
+fn is_reviewing(town: &Snapshot, rig: &RigId) -> bool {
+    let reviewed = |view: &ReviewView| view.bead.status == BeadStatus::InProgress && view.review.pr_url.is_none();
+    of_rig(town, rig).any(reviewed)
+}
+
+fn next_open<'a>(town: &'a Snapshot, rig: &'a RigId) -> Option<&'a ReviewView> {
+    open(town, rig).find(|view| town.code_review || view.review.pr_url.is_none())
+}
+
+fn open<'a>(town: &'a Snapshot, rig: &'a RigId) -> impl Iterator<Item = &'a ReviewView> {
+    of_rig(town, rig).filter(|view| view.bead.status == BeadStatus::Open && !view.blocked)
+}
+
+fn of_rig<'a>(town: &'a Snapshot, rig: &'a RigId) -> impl Iterator<Item = &'a ReviewView> {
+    town.reviews.iter().filter(move |view| view.bead.rig_id.as_ref() == Some(rig))
+}
+
+fn refinery<'a>(town: &'a Snapshot, rig: &RigId) -> Option<&'a Agent> {
+    let own = |agent: &&Agent| agent.role == Role::Refinery && agent.rig_id.as_ref() == Some(rig);
+    town.agents.iter().map(|view| &view.row.agent).find(own)
+}
+
+fn is_free(refinery: &Agent) -> bool {
+    refinery.status == AgentStatus::Idle && refinery.current_hook_bead_id.is_none()
 }
 
 /// R6, R7.

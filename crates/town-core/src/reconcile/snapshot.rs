@@ -55,10 +55,9 @@ pub struct IssueView {
     pub reviews: Tally,
 }
 
-/// The reviews of an issue.
+/// The reviews of an issue, apart from those that failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    pub all: i64,
     pub unfinished: i64,
     pub merged: i64,
 }
@@ -222,7 +221,7 @@ fn blocked(db: &dyn Database) -> Result<BTreeSet<BeadId>, Fault> {
 
 fn tallies(db: &dyn Database) -> Result<BTreeMap<BeadId, Tally>, Fault> {
     let rows = db.query(
-        "SELECT b.bead_id, COUNT(*), SUM(m.status IN ('open', 'in_progress')), SUM(m.status = 'closed') FROM beads b
+        "SELECT b.bead_id, SUM(m.status IN ('open', 'in_progress')), SUM(m.status = 'closed') FROM beads b
          CROSS JOIN bead_dependencies d ON d.depends_on_bead_id = b.bead_id AND d.dependency_type = 'tracks'
          CROSS JOIN beads m ON m.bead_id = d.bead_id AND m.type = 'merge_request'
          WHERE b.type = 'issue' AND b.status = 'in_review' GROUP BY b.bead_id",
@@ -230,7 +229,7 @@ fn tallies(db: &dyn Database) -> Result<BTreeMap<BeadId, Tally>, Fault> {
     )?;
     let mut tallies = BTreeMap::new();
     for row in &rows {
-        let tally = Tally { all: row.get(1)?, unfinished: row.get(2)?, merged: row.get(3)? };
+        let tally = Tally { unfinished: row.get(1)?, merged: row.get(2)? };
         tallies.insert(read_id(row, 0)?, tally);
     }
     Ok(tallies)

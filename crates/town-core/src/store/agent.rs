@@ -27,7 +27,7 @@ const SELECT: &str = "SELECT a.bead_id, b.rig_id, a.role, b.title, a.identity, a
 #[derive(Clone, Debug, PartialEq)]
 pub struct AgentRow {
     pub agent: Agent,
-    /// When its newest event was.
+    /// When its newest event was, or, if that is later, when it was last asked something.
     pub last_event_at: Option<i64>,
     pub active_tools: Vec<String>,
     pub stalled_at: Option<i64>,
@@ -112,12 +112,12 @@ pub fn dispatched(db: &dyn Database, now: i64, agent: &AgentId) -> Result<(), Da
     )
 }
 
-/// It runs, and has something new to do. What it said before says nothing of that.
+/// It runs, or is on its way, and has something new to do. From here its silence counts: what it said before says nothing of that.
 pub fn asked(db: &dyn Database, now: i64, agent: &AgentId) -> Result<(), DatabaseError> {
     execute(
         db,
-        "UPDATE agent_metadata SET status = 'working', stalled_at = NULL, last_activity_at = ?, last_event_type = NULL, last_event_at = NULL
-         WHERE bead_id = ?",
+        "UPDATE agent_metadata SET status = 'working', stalled_at = NULL, last_activity_at = ?1, last_event_type = NULL, last_event_at = ?1
+         WHERE bead_id = ?2",
         &[instant(now), agent.as_str().into()],
     )
 }
@@ -138,12 +138,12 @@ pub fn set_activity(db: &dyn Database, at: Option<i64>, agent: &AgentId) -> Resu
     )
 }
 
-/// It lives. An idle one that holds a hook was thought lost, and works. What the heartbeat does not tell stays.
+/// It lives. An idle one that holds a hook was thought lost, and works. What the heartbeat does not tell stays, and so does what is newer.
 pub fn heartbeat(db: &dyn Database, now: i64, agent: &AgentId, body: &Heartbeat) -> Result<(), DatabaseError> {
     execute(
         db,
-        "UPDATE agent_metadata SET last_activity_at = ?, dispatch_attempts = 0, last_event_type = COALESCE(?, last_event_type),
-            last_event_at = COALESCE(?, last_event_at), active_tools = ? WHERE bead_id = ?",
+        "UPDATE agent_metadata SET last_activity_at = ?1, dispatch_attempts = 0, last_event_type = COALESCE(?2, last_event_type),
+            last_event_at = COALESCE(MAX(?3, COALESCE(last_event_at, ?3)), last_event_at), active_tools = ?4 WHERE bead_id = ?5",
         &[
             instant(now),
             body.last_event_type.clone().into(),

@@ -168,6 +168,20 @@ pub fn save_fields(db: &dyn Database, now: i64, bead: &Bead) -> Result<(), Datab
 }
 
 /// Adds keys to the metadata. A null removes its key.
+pub fn relabel(
+    db: &dyn Database,
+    now: i64,
+    bead: &BeadId,
+    priority: Priority,
+    labels: &[String],
+) -> Result<(), DatabaseError> {
+    execute(
+        db,
+        "UPDATE beads SET priority = ?, labels = ?, updated_at = ? WHERE bead_id = ?",
+        &[priority.as_str().into(), json(labels)?, instant(now), bead.as_str().into()],
+    )
+}
+
 pub fn merge_metadata(db: &dyn Database, bead: &BeadId, changes: &serde_json::Value) -> Result<(), DatabaseError> {
     execute(
         db,

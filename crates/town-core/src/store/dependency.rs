@@ -93,6 +93,17 @@ pub fn tracked(db: &dyn Database, bead: &BeadId) -> Result<Vec<Bead>, DatabaseEr
     )
 }
 
+/// The convoys whose count a bead is part of: its own, and of a review those of what it reviews.
+pub fn convoys_of(db: &dyn Database, bead: &BeadId) -> Result<Vec<BeadId>, DatabaseError> {
+    ids(
+        db,
+        "SELECT DISTINCT d.depends_on_bead_id FROM bead_dependencies d CROSS JOIN convoy_metadata c ON c.bead_id = d.depends_on_bead_id
+         WHERE d.dependency_type = 'tracks' AND d.bead_id IN (SELECT ?1 UNION ALL
+            SELECT depends_on_bead_id FROM bead_dependencies WHERE bead_id = ?1 AND dependency_type = 'tracks')",
+        bead,
+    )
+}
+
 /// How many issues of a convoy are over, apart from those whose review is not; and how many there are.
 pub fn progress(db: &dyn Database, convoy: &BeadId) -> Result<(i64, i64), DatabaseError> {
     let sql = format!(

@@ -31,7 +31,7 @@ pub fn instant_option(ms: Option<i64>) -> Value {
 }
 
 /// JSON, as it is kept.
-pub fn json<T: Serialize>(value: &T) -> Result<Value, DatabaseError> {
+pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value, DatabaseError> {
     serde_json::to_string(value).map(Value::Text).map_err(|error| DatabaseError::Sql(error.to_string()))
 }
 

@@ -77,7 +77,15 @@ pub const LEDGER: Migration = Migration {
     ],
 };
 
-/// Every table of a town.
+/// Version 3: the names of what was deleted. The town's own is `town`, a rig's `rig/{id}`.
+pub const GONE: Migration =
+    Migration { version: 3, statements: &["CREATE TABLE gone (name TEXT PRIMARY KEY) WITHOUT ROWID"] };
+
+/// Version 4: the reviews of a branch.
+pub const BRANCHES: Migration =
+    Migration { version: 4, statements: &["CREATE INDEX idx_review_branch ON review_metadata (branch)"] };
+
+/// Every table of a town. Not among them: `gone`, which outlasts it.
 pub const TABLES: [&str; 15] = [
     "action_loop",
     "agent_metadata",

@@ -41,6 +41,39 @@ pub fn save_config(db: &dyn Database, config: &TownConfig) -> Result<(), Databas
     execute(db, "UPDATE town SET config = ?", &[json(config)?])
 }
 
+/// The town's name in `gone`.
+const TOWN: &str = "town";
+
+fn rig_name(rig: &RigId) -> String {
+    format!("rig/{rig}")
+}
+
+/// Whether the town was deleted, for ever: its name is given to no other, so what comes late cannot bring it back.
+pub fn is_gone(db: &dyn Database) -> Result<bool, DatabaseError> {
+    is_named_gone(db, TOWN)
+}
+
+/// Whether a rig was removed, for ever.
+pub fn is_rig_gone(db: &dyn Database, rig: &RigId) -> Result<bool, DatabaseError> {
+    is_named_gone(db, &rig_name(rig))
+}
+
+/// The town is no more, and its rigs with it.
+pub fn bury(db: &dyn Database) -> Result<(), DatabaseError> {
+    execute(db, "DELETE FROM gone", &[])?;
+    execute(db, "INSERT INTO gone (name) VALUES (?)", &[TOWN.into()])
+}
+
+/// A rig is no more, or never will be.
+pub fn bury_rig(db: &dyn Database, rig: &RigId) -> Result<(), DatabaseError> {
+    execute(db, "INSERT OR IGNORE INTO gone (name) VALUES (?)", &[rig_name(rig).into()])?;
+    execute(db, "DELETE FROM rigs WHERE id = ?", &[rig.as_str().into()])
+}
+
+fn is_named_gone(db: &dyn Database, name: &str) -> Result<bool, DatabaseError> {
+    Ok(!db.query("SELECT 1 FROM gone WHERE name = ?", &[name.into()])?.is_empty())
+}
+
 const RIG: &str = "SELECT id, name, git_url, default_branch, created_at FROM rigs";
 
 /// Oldest first.

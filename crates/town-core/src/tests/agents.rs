@@ -273,18 +273,3 @@ fn an_agent_that_goes_with_its_rig_is_stopped_and_its_log_ends() {
     assert!(owed(&Effect::Stop { agent: agent.clone(), reason: "it was deleted".into() }), "{outputs:?}");
     assert!(world.db.query("SELECT 1 FROM beads", &[]).unwrap().is_empty());
 }
-
-#[test]
-fn a_town_that_is_destroyed_leaves_nothing_and_sleeps() {
-    let mut world = World::new();
-    world.working();
-    world.drain();
-    world.done(Call::Town(TownCall::Destroy {}));
-    assert_eq!(world.alarm, None);
-    let tables =
-        world.db.query("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'migration'", &[]).unwrap();
-    for table in tables.iter().map(|row| row.get::<String>(0).unwrap()) {
-        assert!(world.db.query(&format!("SELECT 1 FROM {table}"), &[]).unwrap().is_empty(), "{table}");
-    }
-    assert_eq!(world.call(Call::Town(TownCall::Rigs {})), Answer::from(Refusal::TownNotFound {}));
-}

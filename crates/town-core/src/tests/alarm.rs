@@ -202,3 +202,57 @@ fn the_status_counts_agents_work_and_reminders() {
     world.set_agent_status(&agent, &AgentStatus::Stalled);
     assert_eq!(status(&mut world).patrol.stalled_agents, 1);
 }
+
+#[test]
+fn what_failed_is_counted_up_to_a_thousand() {
+    let mut world = World::new();
+    world.sql(
+        "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 1500)
+         INSERT INTO beads (bead_id, type, status, title, created_at, updated_at) SELECT 'f-' || n, 'issue', 'failed', 't', ?1, ?1 FROM n",
+        &[protocol::time::iso8601(START).into()],
+    );
+    assert_eq!(status(&mut world).beads.failed, 1_000);
+}
+
+/// A mayor that was told something and whose container goes on to beat for it, with this as its newest event.
+fn mayor_that_hangs(world: &mut World, event: Option<i64>) -> AgentStatus {
+    world.call(Call::Town(TownCall::MessageMayor { message: "hello".into(), model: None }));
+    let mayor = world.mayor();
+    world.started_as(&mayor, Outcome::Done);
+    for key in world.owed("tell/") {
+        world.take(Input::Outcome { key, outcome: Outcome::Done });
+    }
+    let last_event_at = event.map(protocol::time::iso8601);
+    for _ in 0..32 {
+        world.beat(&mayor, Heartbeat { last_event_at: last_event_at.clone(), ..Heartbeat::default() });
+        world.run(30 * SECOND);
+    }
+    world.agent(&mayor).status
+}
+
+#[test]
+fn a_mayor_that_hangs_before_its_first_event_lets_the_town_rest() {
+    let mut world = World::new();
+    assert_eq!(mayor_that_hangs(&mut world, None), AgentStatus::Waiting);
+    assert_eq!(world.alarm, None);
+    assert_eq!(
+        mayor_that_hangs(&mut world, Some(START)),
+        AgentStatus::Waiting,
+        "and one that hangs at a later message"
+    );
+    assert_eq!(world.alarm, None);
+}
+
+#[test]
+fn a_mayor_that_waited_for_long_is_not_silent_when_it_is_asked_again() {
+    let mut world = World::new();
+    mayor_that_hangs(&mut world, None);
+    let (mayor, old) = (world.mayor(), world.now);
+    world.now += 20 * MINUTE;
+    world.call(Call::Town(TownCall::MessageMayor { message: "more".into(), model: None }));
+    // The heartbeat was sent before the container had the message.
+    let last_event_at = Some(protocol::time::iso8601(old));
+    world.beat(&mayor, Heartbeat { last_event_at, ..Heartbeat::default() });
+    world.tick();
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Working);
+}

@@ -47,6 +47,7 @@ fn beads_are_listed_newest_first_filtered_and_by_pages() {
     for title in ["a", "b", "c"] {
         world.issue(title);
     }
+    world.add_rig("r2");
     world.create(NewBead { rig: Some(rig("r1")), ..NewBead::new(BeadType::Escalation, "e") });
     world.create(NewBead { rig: Some(rig("r2")), ..NewBead::new(BeadType::Issue, "other rig") });
     assert_eq!(list(&mut world, Some(BeadType::Issue), None, 100, 0), ["c", "b", "a"]);

@@ -1,11 +1,13 @@
-//! A town as its container sees it. It has no ledger: what a container says is heard in any case.
+//! A town as its container sees it. Its ledger is empty.
 
 use crate::MIGRATIONS;
 use crate::Town;
 use crate::limits::Limits;
+use crate::message::Call;
 use crate::message::Facts;
 use crate::message::Input;
 use crate::message::Output;
+use crate::message::call::TownCall;
 use crate::message::container::ContainerAnswer;
 use crate::message::container::ContainerCall;
 use crate::message::container::ContainerInput;
@@ -18,7 +20,9 @@ use object_core::entropy::Entropy;
 use protocol::id::AgentId;
 use protocol::id::InstanceId;
 use protocol::id::RigId;
+use protocol::id::TownId;
 use protocol::town::Heartbeat;
+use protocol::town::config::TownConfig;
 
 /// A town on a clock that the test moves.
 pub struct Fixture {
@@ -28,10 +32,20 @@ pub struct Fixture {
     pub alarm: Option<i64>,
 }
 
+/// The tables of a town with nothing in it.
+pub fn empty_town() -> NativeDatabase {
+    let db = NativeDatabase::in_memory().unwrap();
+    database::migrate(&db, MIGRATIONS).unwrap();
+    let town = TownId::parse("t1").unwrap();
+    let create = Input::Call(Call::Town(TownCall::Create { town, config: Box::new(TownConfig::default()) }));
+    let mut entropy = Entropy::from_seed([1; 32]);
+    Town::new(Limits::default()).receive(&db, 0, &Facts::default(), &mut entropy, &create).unwrap();
+    db
+}
+
 impl Fixture {
     pub fn new() -> Self {
-        let db = NativeDatabase::in_memory().unwrap();
-        database::migrate(&db, MIGRATIONS).unwrap();
+        let db = empty_town();
         Self { db, entropy: Entropy::from_seed([3; 32]), now: 1_795_234_294_369, alarm: None }
     }
 

@@ -166,6 +166,8 @@ fn review_then_land_lands_by_a_review_of_its_branch() {
     world.tick();
     assert_eq!(world.beads_of(BeadType::MergeRequest).len(), 1, "one landing at a time");
     let refinery = world.bead(&review).assignee_agent_bead_id.unwrap();
+    let start = world.started.last().unwrap();
+    assert_eq!((&start.branch, start.target_branch.as_deref()), (&branch, Some("main")));
     world.gt_done(&refinery, None);
     let landed = convoy(&mut world, &id);
     assert_eq!((landed.status, landed.landed_at), (ConvoyStatus::Landed, Some(world.now)));

@@ -190,7 +190,7 @@ fn what_the_user_says_to_the_mayor_waits_for_the_next_container() {
     let mut world = World::new();
     let nonce = world.drain();
     for words in ["one", "two"] {
-        world.call(Call::Town(TownCall::MessageMayor { message: words.into() }));
+        world.call(Call::Town(TownCall::MessageMayor { message: words.into(), model: None }));
     }
     world.run(4 * MINUTE);
     assert_eq!(world.started, []);

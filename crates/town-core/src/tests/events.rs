@@ -193,7 +193,12 @@ fn a_dead_agent_stays_dead_whatever_the_container_says() {
 fn a_report_of_a_run_that_was_replaced_changes_nothing() {
     let mut world = World::new();
     let (agent, bead) = world.working();
-    world.done(Call::Agent(AgentCall::Completed { agent: Some(agent.clone()), success: false, reason: None }));
+    world.done(Call::Agent(AgentCall::Completed {
+        agent: Some(agent.clone()),
+        bead: None,
+        success: false,
+        reason: None,
+    }));
     world.sql(
         "UPDATE beads SET last_dispatch_attempt_at = ? WHERE bead_id = ?",
         &[iso8601(world.now + 1).into(), bead.as_str().into()],

@@ -10,6 +10,7 @@ use crate::message::Call;
 use crate::message::Input;
 use crate::message::Notice;
 use crate::message::call::AgentCall;
+use crate::message::call::TalkCall;
 use crate::message::call::TownCall;
 use crate::message::effect::Effect;
 use crate::message::effect::Outcome;
@@ -18,13 +19,14 @@ use object_core::time::SECOND;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Role;
 use protocol::town::bead::BeadStatus;
+use protocol::town::bead::Priority;
 use protocol::town::container::ContainerAgentStatus;
 use protocol::town::mayor::MayorSession;
 
 #[test]
 fn a_message_starts_the_mayor_or_reaches_it() {
     let mut world = World::new();
-    let message = |text: &str| Call::Town(TownCall::MessageMayor { message: text.into() });
+    let message = |text: &str| Call::Town(TownCall::MessageMayor { message: text.into(), model: None });
     let Answer::MayorReached { reached } = world.call(message("hello")) else { panic!() };
     assert_eq!(reached.session_status, MayorSession::Starting);
     let start = starts(&world.outputs);
@@ -44,7 +46,7 @@ fn a_message_starts_the_mayor_or_reaches_it() {
 fn a_start_that_cannot_be_written_down_is_dropped_and_stops_nothing() {
     let mut world = World::new();
     world.sql("UPDATE town SET id = ?", &["t".repeat(128).into()]);
-    world.call(Call::Town(TownCall::MessageMayor { message: "hello".into() }));
+    world.call(Call::Town(TownCall::MessageMayor { message: "hello".into(), model: None }));
     assert!(matches!(&notices(&world.outputs)[..], [Notice::EffectDropped { .. }]));
     let (bead, _) = world.sling("a");
     assert_eq!(bead.status, BeadStatus::InProgress);
@@ -83,7 +85,7 @@ fn an_empty_agent_id_completes_the_mayor() {
 }
 
 fn message(text: &str) -> Call {
-    Call::Town(TownCall::MessageMayor { message: text.into() })
+    Call::Town(TownCall::MessageMayor { message: text.into(), model: None })
 }
 
 #[test]
@@ -144,4 +146,70 @@ fn a_start_of_the_mayor_of_which_nothing_is_known_is_tried_again_with_its_words(
     world.started_as(&mayor, Outcome::Unknown { reason: "no answer".into() });
     assert!(matches!(&notices(&world.outputs)[..], [Notice::EffectDropped { .. }]), "and given up aloud");
     assert_eq!(world.owed("start/"), Vec::<String>::new());
+}
+
+#[test]
+fn a_message_may_name_the_model_of_the_next_start() {
+    let mut world = World::new();
+    let call = |model: &str| TownCall::MessageMayor { message: "hello".into(), model: Some(model.into()) };
+    world.call(Call::Town(call("some/model")));
+    assert_eq!(world.started.last().unwrap().model, "some/model");
+    assert_eq!(world.owed("config").len(), 1, "the container is told too");
+}
+
+/// Story: one failed start of the mayor, and what the user had said was gone though it had been accepted.
+#[test]
+fn words_with_which_the_mayor_cannot_be_started_go_with_the_next_ones() {
+    let mut world = World::new();
+    world.facts.viewers = 1;
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    for _ in 1..Limits::default().effect_tries_max {
+        world.started_as(&mayor, Outcome::Failed { reason: "no disk".into() });
+        assert_eq!(world.agent(&mayor).status, AgentStatus::Working);
+        world.run(75 * SECOND);
+    }
+    world.started_as(&mayor, Outcome::Failed { reason: "no disk".into() });
+    let said = world.agent(&mayor).agent_status_message.expect("whoever looks is told");
+    assert!(said.contains("no disk"), "{said}");
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Idle);
+    world.call(message("more"));
+    assert_eq!(world.started.last().unwrap().prompt, "hello\n\nmore");
+}
+
+#[test]
+fn words_that_a_running_mayor_does_not_take_go_with_the_next_ones() {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    world.started_as(&mayor, Outcome::Done);
+    world.call(message("one"));
+    for _ in 0..Limits::default().effect_tries_max {
+        for key in world.owed("tell/") {
+            world.take(Input::Outcome { key, outcome: Outcome::Failed { reason: "500".into() } });
+        }
+        world.run(35 * SECOND);
+    }
+    assert_eq!(world.owed("tell/"), Vec::<String>::new());
+    world.call(message("two"));
+    let told = effects(&world.outputs);
+    assert!(matches!(&told[..], [Effect::Tell { text, .. }] if text == "one\n\ntwo"), "{told:?}");
+    assert_eq!(world.nudges(&mayor), []);
+}
+
+#[test]
+fn what_happens_while_the_mayor_rests_is_told_when_it_is_called() {
+    let mut world = World::new();
+    world.mayor();
+    world.call(Call::Talk(TalkCall::Escalate {
+        agent: None,
+        rig: None,
+        title: "the build is red".into(),
+        body: None,
+        severity: Priority::High,
+        metadata: serde_json::Map::new(),
+    }));
+    assert_eq!(world.started, []);
+    world.call(message("what is new?"));
+    assert_eq!(world.started.last().unwrap().prompt, "[ESCALATION high] the build is red\n\nwhat is new?");
 }

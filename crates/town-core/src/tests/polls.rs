@@ -47,7 +47,27 @@ fn a_pull_request_that_cannot_be_read_three_times_in_a_row_fails_its_review() {
 }
 
 #[test]
-fn a_pull_request_that_is_read_again_starts_afresh_and_silence_is_no_strike() {
+fn a_pull_request_whose_host_does_not_answer_ten_times_in_a_row_fails_its_review() {
+    let mut world = World::new();
+    let (issue, review) = with_pull_request(&mut world);
+    let overloaded = || Outcome::Unknown { reason: "http_error: the host answered 503".into() };
+    for _ in 0..9 {
+        answer(&mut world, &review, overloaded());
+        assert_eq!(world.status(&review), BeadStatus::InProgress);
+    }
+    answer(&mut world, &review, Outcome::PullRequest(PullRequestState::Open));
+    for _ in 0..9 {
+        answer(&mut world, &review, overloaded());
+    }
+    assert_eq!(world.status(&review), BeadStatus::InProgress, "an answer between them begins anew");
+    answer(&mut world, &review, overloaded());
+    assert_eq!(world.status(&review), BeadStatus::Failed);
+    assert_eq!(world.bead(&review).metadata["failureReason"], json!("pr_poll_failed"));
+    assert_ne!(world.status(&issue), BeadStatus::InReview, "its work goes back");
+}
+
+#[test]
+fn a_pull_request_that_is_read_again_starts_afresh_and_the_two_kinds_of_error_are_counted_apart() {
     let mut world = World::new();
     let (_, review) = with_pull_request(&mut world);
     for outcome in [unreadable(), unreadable(), Outcome::PullRequest(PullRequestState::Open), unreadable()] {
@@ -57,5 +77,6 @@ fn a_pull_request_that_is_read_again_starts_afresh_and_silence_is_no_strike() {
     answer(&mut world, &review, unknown);
     let found = world.bead(&review);
     assert_eq!(found.status, BeadStatus::InProgress);
-    assert_eq!(found.metadata.get("poll_non_transient_count").and_then(Value::as_i64), Some(1));
+    let count = |name: &str| found.metadata.get(name).and_then(Value::as_i64);
+    assert_eq!((count("poll_non_transient_count"), count("poll_transient_count")), (Some(1), Some(1)));
 }

@@ -343,6 +343,8 @@ fn the_invariants_name_what_does_not_hold() {
     let told = told.unwrap();
     assert_eq!(told.invariant_violations, 2);
     assert_eq!(told.actions_by_type.get("dispatch_agent"), Some(&1));
+    let performed = outputs.iter().filter(|output| matches!(output, Output::Perform { .. })).count();
+    assert!(performed > 0 && told.side_effects_attempted == i64::try_from(performed).unwrap());
 }
 
 #[test]

@@ -144,6 +144,7 @@ fn the_whole_way_from_hook_to_merge() {
     assert_eq!((review.status, world.agent(&refinery).role), (BeadStatus::InProgress, Role::Refinery));
     let start = world.started.last().unwrap();
     assert_eq!((start.agent_id.clone(), start.branch.as_str()), (refinery.clone(), "gt/a/b"));
+    assert_eq!(start.target_branch.as_deref(), Some("main"));
     assert!(start.system_prompt.as_ref().unwrap().contains("merge it into the target branch"));
     world.gt_done(&refinery, None);
     assert_eq!((world.status(&review.bead_id), world.status(&issue)), (BeadStatus::Closed, BeadStatus::Closed));

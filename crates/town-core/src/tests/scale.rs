@@ -4,14 +4,17 @@ use super::world::START;
 use super::world::World;
 use crate::Town;
 use crate::limits::Limits;
+use crate::message::Call;
 use crate::message::Facts;
 use crate::message::Input;
+use crate::message::call::AgentCall;
 use database::Database;
 use database::DatabaseError;
 use database::Row;
 use database::Value;
 use database::transaction;
 use object_core::entropy::Entropy;
+use protocol::id::AgentId;
 use protocol::time::iso8601;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -75,10 +78,20 @@ fn town(over: usize) -> World {
     world
 }
 
+/// A tick that somebody watches, and in which an agent that is at work says that it is done with a branch that is not its own.
 fn tick(world: &World) -> Vec<(String, Vec<Value>, usize)> {
     let counting = Counting { db: &world.db, seen: RefCell::default() };
+    let town = Town::new(Limits::default());
     let mut entropy = Entropy::from_seed([1; 32]);
-    Town::new(Limits::default()).receive(&counting, world.now, &Facts::default(), &mut entropy, &Input::Tick).unwrap();
+    let mut take =
+        |facts: Facts, input: &Input| town.receive(&counting, world.now, &facts, &mut entropy, input).unwrap();
+    let worker = "SELECT bead_id FROM agent_metadata WHERE role = 'polecat' AND status = 'working' LIMIT 1";
+    let agent = AgentId::parse(&world.db.query(worker, &[]).unwrap()[0].get::<String>(0).unwrap()).unwrap();
+    let branch = "gt/toast/01234567".to_owned();
+    let done = AgentCall::Done { agent, branch, pr_url: None, summary: None };
+    take(Facts::default(), &Input::Call(Call::Agent(done)));
+    counting.seen.borrow_mut().clear();
+    take(Facts { viewers: 1 }, &Input::Tick);
     counting.seen.into_inner()
 }
 

@@ -1,4 +1,4 @@
-//! Mail, nudges, prime, escalations, triage.
+//! Mail, nudges, prime, escalations.
 
 use super::world::World;
 use super::world::effects;
@@ -16,7 +16,6 @@ use object_core::time::HOUR;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
 use protocol::id::AgentId;
-use protocol::id::BeadId;
 use protocol::town::agent::AgentStatus;
 use protocol::town::agent::Mail;
 use protocol::town::agent::NudgeMode;
@@ -68,7 +67,7 @@ fn nudge(world: &mut World, agent: &AgentId, message: &str, mode: NudgeMode, pri
     }
 }
 
-fn escalate(world: &mut World, severity: Priority, agent: Option<&AgentId>) -> Bead {
+pub fn escalate(world: &mut World, severity: Priority, agent: Option<&AgentId>) -> Bead {
     let call = TalkCall::Escalate {
         title: "help me".into(),
         body: None,
@@ -83,7 +82,8 @@ fn escalate(world: &mut World, severity: Priority, agent: Option<&AgentId>) -> B
     }
 }
 
-fn requests(world: &mut World) -> Vec<Bead> {
+/// The questions that were asked of triage.
+pub fn requests(world: &mut World) -> Vec<Bead> {
     world.beads_of(BeadType::Issue).into_iter().filter(|bead| bead.has_label(label::TRIAGE_REQUEST)).collect()
 }
 
@@ -106,6 +106,7 @@ fn prime_tells_hook_mail_and_open_beads_and_delivers_the_mail() {
     let mut world = World::new();
     let (from, agent) = (world.polecat(), world.polecat());
     let bead = world.issue("mine");
+    world.add_rig("r2");
     world.create(NewBead { rig: Some(rig("r2")), ..NewBead::new(BeadType::Issue, "of another rig") });
     world.create(NewBead::new(BeadType::Issue, "of no rig"));
     world.hook(&agent, &bead);
@@ -219,123 +220,9 @@ fn an_escalation_that_nobody_sees_is_raised_three_times() {
         assert_eq!(severity(&world), (expected.0.to_owned(), expected.1), "after {hours} hours");
     }
     assert_eq!(world.alarm, None, "then the town rests");
-}
-
-/// A triage agent with its batch, and the question about an agent that works on a bead.
-fn triage(world: &mut World) -> (AgentId, Bead, AgentId, BeadId) {
-    let (agent, bead) = world.working();
-    escalate(world, Priority::High, Some(&agent));
-    world.tick_after(5 * SECOND);
-    let asked = requests(world)[0].clone();
-    let batch = world.beads_of(BeadType::Issue).into_iter().find(|bead| bead.has_label(label::TRIAGE)).unwrap();
-    (batch.assignee_agent_bead_id.unwrap(), asked, agent, bead)
-}
-
-fn resolve(by: &AgentId, asked: &Bead, action: &str) -> Call {
-    Call::Talk(TalkCall::ResolveTriage {
-        agent: by.clone(),
-        request: asked.bead_id.clone(),
-        action: action.into(),
-        notes: "because".into(),
-    })
-}
-
-#[test]
-fn a_batch_is_started_for_questions_that_wait_and_one_at_a_time() {
-    let mut world = World::new();
-    let (triager, asked, agent, _) = triage(&mut world);
-    assert_ne!(triager, agent);
-    let batch = world.beads_of(BeadType::Issue).into_iter().find(|bead| bead.has_label(label::TRIAGE)).unwrap();
-    assert_eq!(batch.title, "Triage batch: 1 request(s)");
-    assert_eq!((batch.priority, batch.created_by.as_deref()), (Priority::High, Some("patrol")));
-    assert_eq!(batch.status, BeadStatus::InProgress);
-    assert!(batch.body.unwrap().contains(asked.bead_id.as_str()));
-    let start = world.started.last().unwrap();
-    assert!(start.agent_id == triager && start.lightweight && start.role.as_str() == "triage");
-    escalate(&mut world, Priority::Low, None);
-    world.tick_after(5 * SECOND);
-    let batches = world.beads_of(BeadType::Issue).into_iter().filter(|bead| bead.has_label(label::TRIAGE)).count();
-    assert_eq!(batches, 1);
-    world.gt_done(&triager, None);
-    assert_eq!(world.status(&batch.bead_id), BeadStatus::Closed, "without a review");
-    assert_eq!(world.beads_of(BeadType::MergeRequest), []);
-}
-
-#[test]
-fn only_a_triage_agent_resolves_and_only_with_a_known_action() {
-    let mut world = World::new();
-    let (triager, asked, agent, _) = triage(&mut world);
-    assert_eq!(world.refused(resolve(&agent, &asked, "RESTART")), Refusal::NotTriageAgent {});
-    assert!(matches!(world.refused(resolve(&triager, &asked, "EXPLODE")), Refusal::Invalid { .. }));
-    let Answer::Bead { bead } = world.call(resolve(&triager, &asked, "discard")) else { panic!() };
-    assert_eq!(bead.status, BeadStatus::Closed);
-    assert_eq!(bead.metadata["resolution_action"], json!("DISCARD"));
+    let raised = world.bead(&bead.bead_id);
     assert_eq!(
-        (&bead.metadata["resolved_by"], &bead.metadata["resolution_notes"]),
-        (&json!(triager), &json!("because"))
+        (raised.priority, raised.labels),
+        (Priority::Critical, vec!["gt:escalation".into(), "severity:critical".into()])
     );
-    let escalation = world.newest(BeadType::Escalation);
-    assert_eq!(escalation.status, BeadStatus::Closed, "the escalation behind it is over too");
-}
-
-#[test]
-fn restart_stops_the_agent_and_opens_its_bead_unless_it_was_tried_too_often() {
-    for (attempts, status) in [(1, BeadStatus::Open), (5, BeadStatus::Failed)] {
-        let mut world = World::new();
-        let (triager, asked, agent, bead) = triage(&mut world);
-        world.set_attempts(&bead, attempts, 0);
-        world.call(resolve(&triager, &asked, "RESTART"));
-        assert!(effects(&world.outputs).iter().any(|effect| matches!(effect, Effect::Stop { .. })));
-        assert_eq!(world.status(&bead), status);
-        assert_eq!(world.agent(&agent).status, AgentStatus::Idle);
-    }
-    let mut world = World::new();
-    let (triager, asked, agent, bead) = triage(&mut world);
-    world.now += MINUTE;
-    world.call(resolve(&triager, &asked, "RESTART_WITH_BACKOFF"));
-    assert_eq!(world.bead(&bead).last_dispatch_attempt_at, Some(world.now));
-    assert_eq!(world.agent(&agent).last_activity_at, Some(world.now));
-}
-
-#[test]
-fn the_other_decisions_reach_the_bead_that_was_on_the_hook_when_it_was_asked() {
-    let mut world = World::new();
-    let (triager, asked, agent, bead) = triage(&mut world);
-    world.call(resolve(&triager, &asked, "CLOSE_BEAD"));
-    assert_eq!(world.status(&bead), BeadStatus::Failed);
-    assert_eq!(world.agent(&agent).current_hook_bead_id, None);
-
-    let mut world = World::new();
-    let (triager, asked, agent, bead) = triage(&mut world);
-    world.call(resolve(&triager, &asked, "REASSIGN_BEAD"));
-    let found = world.bead(&bead);
-    assert_eq!((found.status, found.assignee_agent_bead_id), (BeadStatus::Open, None));
-    assert_eq!(world.agent(&agent).current_hook_bead_id, None);
-
-    let mut world = World::new();
-    let (triager, asked, agent, _) = triage(&mut world);
-    world.call(resolve(&triager, &asked, "NUDGE"));
-    assert_eq!(world.nudges(&agent)[0].message, "because");
-
-    let mut world = World::new();
-    let (triager, asked, agent, bead) = triage(&mut world);
-    world.gt_done(&agent, None);
-    world.call(resolve(&triager, &asked, "CLOSE_BEAD"));
-    assert_eq!(world.status(&bead), BeadStatus::Failed, "though the agent has moved on");
-    assert_eq!(world.agent(&agent).current_hook_bead_id, None);
-}
-
-#[test]
-fn a_batch_that_failed_rests_for_two_minutes() {
-    let mut world = World::new();
-    let (triager, ..) = triage(&mut world);
-    world.completed(Some(&triager), false, None);
-    let batches = |world: &mut World| {
-        world.beads_of(BeadType::Issue).into_iter().filter(|bead| bead.has_label(label::TRIAGE)).count()
-    };
-    assert_eq!(batches(&mut world), 1);
-    world.tick_after(MINUTE);
-    assert_eq!(batches(&mut world), 1);
-    world.tick_after(MINUTE + SECOND);
-    assert_eq!(batches(&mut world), 2);
 }

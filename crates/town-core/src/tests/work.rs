@@ -292,14 +292,17 @@ fn changes_of_rigs_configuration_and_agents_are_owed_to_the_world() {
     assert_eq!(effects(&world.outputs), [Effect::SetupRig { rig: rig("r2") }]);
     let agent = world.polecat();
     world.done(Call::Agent(AgentCall::Delete { agent: agent.clone() }));
-    assert_eq!(effects(&world.outputs), [Effect::Forget { agent }]);
-    for key in ["config", "rig/r2"] {
-        world.take(Input::Outcome { key: key.into(), outcome: Outcome::NotRunning });
-    }
+    let stop = Effect::Stop { agent: agent.clone(), reason: "it was deleted".into() };
+    assert_eq!(effects(&world.outputs), [Effect::Forget { agent: agent.clone() }, stop.clone()]);
+    world.take(Input::Outcome { key: stop.key(), outcome: Outcome::NotRunning });
+    world.take(Input::Outcome { key: "rig/r2".into(), outcome: Outcome::NotRunning });
     let again = effects(&world.run(MINUTE));
-    assert!(again.iter().all(|effect| matches!(effect, Effect::Forget { .. })) && !again.is_empty(), "{again:?}");
+    let is_owed = |effect: &Effect| matches!(effect, Effect::Forget { .. } | Effect::SyncConfig {});
+    assert!(again.iter().all(is_owed) && again.len() >= 2, "{again:?}");
     let told = notices(&world.run(10 * MINUTE));
-    assert!(matches!(&told[..], [Notice::EffectDropped { .. }]), "given up after its tries: {told:?}");
+    let [Notice::EffectDropped { key, .. }] = &told[..] else { panic!("given up after its tries: {told:?}") };
+    assert_eq!(key, "config", "what must be forgotten is never given up");
+    world.take(Input::Outcome { key: format!("forget/{agent}"), outcome: Outcome::Done });
     assert_eq!(world.alarm, None);
 }
 

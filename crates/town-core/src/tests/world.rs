@@ -46,11 +46,11 @@ pub struct World {
 }
 
 impl World {
-    /// A town with one rig, `r1`.
-    pub fn new() -> Self {
+    /// Tables without a town.
+    pub fn nowhere() -> Self {
         let db = NativeDatabase::in_memory().unwrap();
         database::migrate(&db, MIGRATIONS).unwrap();
-        let mut world = Self {
+        Self {
             db,
             core: Town::new(Limits::default()),
             entropy: Entropy::from_seed([5; 32]),
@@ -59,7 +59,12 @@ impl World {
             facts: Facts::default(),
             outputs: vec![],
             started: vec![],
-        };
+        }
+    }
+
+    /// A town with one rig, `r1`.
+    pub fn new() -> Self {
+        let mut world = Self::nowhere();
         let town = TownId::parse("town0001-long").unwrap();
         world.call(Call::Town(TownCall::Create { town, config: Box::new(TownConfig::default()) }));
         world.add_rig("r1");

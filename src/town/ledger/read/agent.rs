@@ -103,7 +103,8 @@ fn completed(body: &Body, agent: Option<AgentId>) -> Result<AgentCall, TownError
         _ => None,
     };
     let success = body.word("status", parse, &["completed", "failed"])?;
-    Ok(AgentCall::Completed { agent, success, reason: body.text_or_none("reason")? })
+    let bead = body.id_or_none("bead_id", BeadId::parse)?;
+    Ok(AgentCall::Completed { agent, bead, success, reason: body.text_or_none("reason")? })
 }
 
 fn receipt(body: &Body) -> Result<EvictionReceipt, TownError> {

@@ -236,9 +236,13 @@ fn what_is_asked_of_the_mayor_of_screens_and_of_nudges() {
         assert_eq!(refusal("POST", "mayor/t/tools/ui-action", json!({"action": action})), wrong("action"));
     }
     let done = |body| call("POST", "towns/t/mayor/completed", body);
-    let completed = |agent, success| Call::Agent(AgentCall::Completed { agent, success, reason: None });
+    let completed = |agent, success| Call::Agent(AgentCall::Completed { agent, bead: None, success, reason: None });
     assert_eq!(done(json!({"status": "completed"})), completed(None, true), "no agent is the mayor");
     assert_eq!(done(json!({"status": "failed", "agentId": "m"})), completed(Some(agent("m")), false));
+    assert_eq!(
+        refusal("POST", "towns/t/rigs/r/agents/a/completed", json!({"status": "completed", "bead_id": ""})),
+        wrong("bead_id")
+    );
     let nudge = call("POST", "towns/t/rigs/r/nudge", json!({"target_agent_id": "a2", "message": "m", "mode": "queue"}));
     let Call::Talk(TalkCall::Nudge { mode, source, .. }) = nudge else { panic!() };
     assert_eq!((mode.as_str(), source.as_str()), ("queue", "agent"));

@@ -37,11 +37,17 @@ impl Asked<'_> {
     fn town_call(&self, op: TownOp) -> Result<TownCall, TownError> {
         Ok(match op {
             TownOp::Config => TownCall::Config {},
+            TownOp::DryRun => TownCall::DryRun {},
             TownOp::EnsureMayor => TownCall::EnsureMayor {},
+            TownOp::Invariants => TownCall::Invariants {},
             TownOp::MayorConfigure | TownOp::MayorDestroy | TownOp::MayorId | TownOp::MayorStatus => {
                 TownCall::MayorStatus {}
             }
-            TownOp::MessageMayor => TownCall::MessageMayor { message: self.body()?.text("message")? },
+            TownOp::MessageMayor => {
+                let body = self.body()?;
+                TownCall::MessageMayor { message: body.text("message")?, model: body.text_or_none("model")? }
+            }
+            TownOp::Poisoned => TownCall::Poisoned {},
             TownOp::Rigs => TownCall::Rigs {},
             TownOp::Status => TownCall::Status {},
             TownOp::UiAction => TownCall::UiAction { action: action(&self.body()?)? },

@@ -129,7 +129,7 @@ impl World {
     /// Reported, and applied by a tick.
     pub fn completed(&mut self, agent: Option<&AgentId>, success: bool, reason: Option<&str>) {
         let reason = reason.map(str::to_owned);
-        self.done(Call::Agent(AgentCall::Completed { agent: agent.cloned(), success, reason }));
+        self.done(Call::Agent(AgentCall::Completed { agent: agent.cloned(), bead: None, success, reason }));
         self.tick();
     }
 

@@ -1,7 +1,11 @@
 //! Which towns and rigs a user has. The rules of `UserDO`, beside the [directory](crate::directory).
 //!
-//! A town's own object knows its rigs too, and is right where the two differ: what is here is what a user is shown.
+//! A town's own object knows its rigs too, and is right where the two differ: what is here is what a user is shown. Whatever is made or removed here is
+//! owed to the town in the same write ([`changes`]), so neither has half of it for long.
 
+pub mod changes;
+
+use changes::Change;
 use database::Database;
 use database::DatabaseError;
 use database::Migration;
@@ -59,7 +63,11 @@ pub struct Rig {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Call {
-    AddRig(Rig),
+    AddRig {
+        rig: Rig,
+        /// Comes with a rig, and is the town's: kept only until the town has it.
+        kilocode_token: Option<String>,
+    },
     AddTown(Town),
     RemoveRig(RigId),
     /// With its rigs.
@@ -87,23 +95,25 @@ pub enum Answer {
 }
 
 /// Answers one call, as one transaction.
-pub fn receive(db: &dyn Database, call: &Call) -> Result<Answer, DatabaseError> {
+pub fn receive(db: &dyn Database, now: i64, call: &Call) -> Result<Answer, DatabaseError> {
     database::transaction(db, || match call {
-        Call::AddRig(rig) => add_rig(db, rig),
-        Call::AddTown(town) => add_town(db, town),
-        Call::RemoveRig(rig) => {
-            let found = removed(db, "DELETE FROM user_rigs WHERE id = ? RETURNING 1", rig.as_str())?;
-            Ok(if found { Answer::Done } else { Answer::RigNotFound })
+        Call::AddRig { rig, kilocode_token } => add_rig(db, now, rig, kilocode_token.as_deref()),
+        Call::AddTown(town) => add_town(db, now, town),
+        Call::RemoveRig(id) => {
+            let Some(rig) = find_rig(db, id)? else { return Ok(Answer::RigNotFound) };
+            remove_rig(db, id)?;
+            changes::owe(db, now, &Change::RemoveRig { town: rig.town_id, rig: id.clone() })?;
+            Ok(Answer::Done)
         }
-        Call::RemoveTown(town) => {
-            execute(db, "DELETE FROM user_rigs WHERE town_id = ?", &[town.as_str().into()])?;
-            let found = removed(db, "DELETE FROM user_towns WHERE id = ? RETURNING 1", town.as_str())?;
-            Ok(if found { Answer::Done } else { Answer::TownNotFound })
+        Call::RemoveTown(id) => {
+            if find_town(db, id)?.is_none() {
+                return Ok(Answer::TownNotFound);
+            }
+            remove_town(db, id)?;
+            changes::owe(db, now, &Change::EndTown { town: id.clone() })?;
+            Ok(Answer::Done)
         }
-        Call::Rig(rig) => {
-            let rows = db.query(&format!("{RIG} WHERE id = ?"), &[rig.as_str().into()])?;
-            rows.first().map_or(Ok(Answer::RigNotFound), |row| read_rig(row).map(Answer::Rig))
-        }
+        Call::Rig(rig) => Ok(find_rig(db, rig)?.map_or(Answer::RigNotFound, Answer::Rig)),
         Call::Rigs(town) => match find_town(db, town)? {
             None => Ok(Answer::TownNotFound),
             Some(_) => {
@@ -119,7 +129,7 @@ pub fn receive(db: &dyn Database, call: &Call) -> Result<Answer, DatabaseError> 
     })
 }
 
-fn add_town(db: &dyn Database, town: &Town) -> Result<Answer, DatabaseError> {
+fn add_town(db: &dyn Database, now: i64, town: &Town) -> Result<Answer, DatabaseError> {
     if count(db, "SELECT COUNT(*) FROM user_towns")? >= HOLDINGS_MAX {
         return Ok(Answer::Full);
     }
@@ -134,10 +144,11 @@ fn add_town(db: &dyn Database, town: &Town) -> Result<Answer, DatabaseError> {
             town.updated_at.into(),
         ],
     )?;
+    changes::owe(db, now, &Change::MakeTown { town: town.id.clone() })?;
     Ok(Answer::Town(town.clone()))
 }
 
-fn add_rig(db: &dyn Database, rig: &Rig) -> Result<Answer, DatabaseError> {
+fn add_rig(db: &dyn Database, now: i64, rig: &Rig, kilocode_token: Option<&str>) -> Result<Answer, DatabaseError> {
     if find_town(db, &rig.town_id)?.is_none() {
         return Ok(Answer::TownNotFound);
     }
@@ -159,19 +170,40 @@ fn add_rig(db: &dyn Database, rig: &Rig) -> Result<Answer, DatabaseError> {
             rig.updated_at.into(),
         ],
     )?;
+    let change = Change::AddRig {
+        town: rig.town_id.clone(),
+        rig: rig.id.clone(),
+        name: rig.name.clone(),
+        git_url: rig.git_url.clone(),
+        default_branch: rig.default_branch.clone(),
+        kilocode_token: kilocode_token.map(str::to_owned),
+    };
+    changes::owe(db, now, &change)?;
     Ok(Answer::Rig(rig.clone()))
+}
+
+fn remove_rig(db: &dyn Database, rig: &RigId) -> Result<(), DatabaseError> {
+    execute(db, "DELETE FROM user_rigs WHERE id = ?", &[rig.as_str().into()])
+}
+
+/// With its rigs, and what is owed for them: they end with their town.
+fn remove_town(db: &dyn Database, town: &TownId) -> Result<(), DatabaseError> {
+    for row in db.query("DELETE FROM user_rigs WHERE town_id = ? RETURNING id", &[town.as_str().into()])? {
+        changes::drop_rig(db, &read_id(&row, 0, RigId::parse)?)?;
+    }
+    execute(db, "DELETE FROM user_towns WHERE id = ?", &[town.as_str().into()])
 }
 
 fn count(db: &dyn Database, sql: &str) -> Result<i64, DatabaseError> {
     db.query(sql, &[])?.first().map_or(Ok(0), |row| row.get(0))
 }
 
-fn removed(db: &dyn Database, sql: &str, id: &str) -> Result<bool, DatabaseError> {
-    Ok(!db.query(sql, &[id.into()])?.is_empty())
-}
-
 fn find_town(db: &dyn Database, town: &TownId) -> Result<Option<Town>, DatabaseError> {
     db.query(&format!("{TOWN} WHERE id = ?"), &[town.as_str().into()])?.first().map(read_town).transpose()
+}
+
+fn find_rig(db: &dyn Database, rig: &RigId) -> Result<Option<Rig>, DatabaseError> {
+    db.query(&format!("{RIG} WHERE id = ?"), &[rig.as_str().into()])?.first().map(read_rig).transpose()
 }
 
 const TOWN: &str = "SELECT id, name, owner_user_id, created_at, updated_at FROM user_towns";
@@ -210,67 +242,4 @@ fn read_id<T>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::directory;
-    use database::NativeDatabase;
-
-    fn town(id: &str) -> Town {
-        let id = TownId::parse(id).unwrap();
-        Town { id, name: "Home".into(), owner_user_id: "u".into(), created_at: 1, updated_at: 1 }
-    }
-
-    fn rig(id: &str, town: &str) -> Rig {
-        Rig {
-            id: RigId::parse(id).unwrap(),
-            town_id: TownId::parse(town).unwrap(),
-            name: "app".into(),
-            git_url: "https://example.com/r.git".into(),
-            default_branch: "main".into(),
-            platform_integration_id: None,
-            created_at: 1,
-            updated_at: 1,
-        }
-    }
-
-    fn user() -> NativeDatabase {
-        let db = NativeDatabase::in_memory().unwrap();
-        database::migrate(&db, directory::MIGRATIONS).unwrap();
-        db
-    }
-
-    #[test]
-    fn a_town_goes_with_its_rigs() {
-        let db = user();
-        let ask = |call| receive(&db, &call).unwrap();
-        assert_eq!(ask(Call::AddTown(town("t1"))), Answer::Town(town("t1")));
-        ask(Call::AddTown(town("t2")));
-        for rig in [rig("r1", "t1"), rig("r2", "t1"), rig("r3", "t2")] {
-            assert_eq!(ask(Call::AddRig(rig.clone())), Answer::Rig(rig));
-        }
-        let t1 = || town("t1").id;
-        assert_eq!(ask(Call::Rigs(t1())), Answer::Rigs(vec![rig("r1", "t1"), rig("r2", "t1")]));
-        assert_eq!(ask(Call::RemoveTown(t1())), Answer::Done);
-        assert_eq!(ask(Call::RemoveTown(t1())), Answer::TownNotFound);
-        assert_eq!(ask(Call::Rig(rig("r1", "t1").id)), Answer::RigNotFound);
-        assert_eq!(ask(Call::Towns), Answer::Towns(vec![town("t2")]));
-        assert_eq!(ask(Call::Rig(rig("r3", "t2").id)), Answer::Rig(rig("r3", "t2")));
-    }
-
-    #[test]
-    fn a_rig_needs_a_town_of_the_same_user() {
-        let db = user();
-        assert_eq!(receive(&db, &Call::AddRig(rig("r1", "t1"))).unwrap(), Answer::TownNotFound);
-        assert_eq!(receive(&db, &Call::RemoveRig(rig("r1", "t1").id)).unwrap(), Answer::RigNotFound);
-        assert_eq!(receive(&db, &Call::Rigs(town("t1").id)).unwrap(), Answer::TownNotFound);
-    }
-
-    #[test]
-    fn nobody_has_more_than_the_bound() {
-        let db = user();
-        for n in 0..HOLDINGS_MAX {
-            receive(&db, &Call::AddTown(town(&format!("t{n}")))).unwrap();
-        }
-        assert_eq!(receive(&db, &Call::AddTown(town("one-more"))).unwrap(), Answer::Full);
-    }
-}
+mod tests;
