@@ -22,6 +22,7 @@ mod log;
 mod memory;
 mod overrides;
 mod processes;
+mod secrecy;
 mod session;
 mod town;
 
@@ -44,10 +45,17 @@ fn main() -> ExitCode {
             println!("sandboxd {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
-        Ok(Command::Init { child }) => init::run(&child),
+        Ok(Command::Init { child }) => {
+            secrecy::guard();
+            init::run(&child)
+        }
         Ok(Command::Restore(options)) => restore(options),
-        Ok(Command::Session) => serve("session", session::run(Memory::inherited())),
+        Ok(Command::Session) => {
+            secrecy::guard();
+            serve("session", session::run(Memory::inherited()))
+        }
         Ok(Command::Town) => {
+            secrecy::guard();
             // A town remembers nothing there, and its agents inherit nothing.
             drop(Memory::inherited());
             serve("town", town::run())

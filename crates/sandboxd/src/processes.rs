@@ -8,6 +8,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
 
 /// One process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,14 @@ impl Snapshot {
             environment.split(|byte| *byte == 0).any(&matches)
         };
         self.0.iter().filter(|process| !process.zombie).filter(marked).copied().collect()
+    }
+
+    /// The living processes that work in `folder`, or below it.
+    pub fn working_in(&self, folder: &Path) -> Vec<Process> {
+        let is_there = |process: &&Process| {
+            fs::read_link(format!("/proc/{}/cwd", process.pid)).is_ok_and(|place| place.starts_with(folder))
+        };
+        self.0.iter().filter(|process| !process.zombie).filter(is_there).copied().collect()
     }
 }
 

@@ -1,13 +1,14 @@
 //! The machine: phases, their ends, and the way of each agent through the last of them.
 
+mod saving;
+
 use super::DrainLimits;
 use super::Input;
-use super::Kind;
 use super::Member;
 use super::Output;
 use super::Phase;
-use super::Receipt;
 use super::Standing;
+use super::folders::Folders;
 use super::member::Entry;
 use super::member::Stage;
 use protocol::id::AgentId;
@@ -22,6 +23,8 @@ pub struct Drain {
     /// When everything has.
     all_by: Option<i64>,
     entries: Vec<Entry>,
+    /// Worktrees of nobody.
+    folders: Folders,
     /// Nudges that were not answered yet.
     nudging: Vec<AgentId>,
     /// Whether the town's list of live agents is empty, or could not be emptied.
@@ -37,6 +40,7 @@ impl Drain {
             phase_by: None,
             all_by: None,
             entries: vec![],
+            folders: Folders::default(),
             nudging: vec![],
             cleared: false,
         }
@@ -53,7 +57,7 @@ impl Drain {
             Stage::Saving { by } => Some(by),
             _ => None,
         });
-        saves.chain(self.phase_by).chain(self.all_by).min()
+        saves.chain(self.folders.deadlines()).chain(self.phase_by).chain(self.all_by).min()
     }
 
     /// Takes what happened at `now_ms`, returns what to do, in order.
@@ -64,6 +68,11 @@ impl Drain {
                 self.cleared = true;
                 self.proceed(now_ms, &mut out);
             }
+            Input::FolderSaved { folder, receipt } if self.folders.end(&folder) => {
+                out.push(Output::LogFolder { folder, receipt });
+                self.proceed(now_ms, &mut out);
+            }
+            Input::Found(folders) if self.phase == Phase::Saving => self.on_found(now_ms, folders, &mut out),
             Input::Frozen { agent, outcome } => self.on_frozen(now_ms, &agent, outcome, &mut out),
             Input::Members(members) => self.on_members(now_ms, members, &mut out),
             Input::Notified if self.phase == Phase::Notifying => self.nudge(now_ms, &mut out),
@@ -81,7 +90,7 @@ impl Drain {
             }
             Input::Tick => self.tick(now_ms, &mut out),
             Input::Told(agent) => self.on_step(now_ms, &agent, &Stage::Telling, &mut out),
-            Input::Cleared | Input::Notified | Input::Terminate(_) => {}
+            Input::Cleared | Input::FolderSaved { .. } | Input::Found(_) | Input::Notified | Input::Terminate(_) => {}
         }
         out
     }
@@ -164,99 +173,6 @@ impl Drain {
         self.save_if_frozen(now_ms, out);
     }
 
-    fn save_if_frozen(&mut self, now_ms: i64, out: &mut Vec<Output>) {
-        if self.phase != Phase::Freezing || self.entries.iter().any(|entry| entry.stage == Stage::Freezing) {
-            return;
-        }
-        self.enter(now_ms, Phase::Saving, self.limits.save_all_ms, out);
-        // Who may still write forbids it for everybody in the same worktree.
-        let loose: Vec<(Option<String>, String)> = self.entries.iter().filter_map(Self::loose).collect();
-        for index in 0..self.entries.len() {
-            let Some(entry) = self.entries.get(index) else { continue };
-            let worktree = entry.member.worktree.clone();
-            let shared = loose.iter().find(|(place, _)| place.is_some() && *place == worktree);
-            let refused = match (&entry.stage, shared) {
-                (Stage::Loose { reason }, _) => Some(reason.clone()),
-                (_, Some((_, reason))) => Some(format!("another agent of the same worktree: {reason}")),
-                (_, None) if worktree.is_none() => Some("there was no worktree yet".to_owned()),
-                (_, None) => None,
-            };
-            if let Some(reason) = refused {
-                self.give_receipt(index, Receipt::without(reason), out);
-            }
-        }
-        self.proceed(now_ms, out);
-    }
-
-    fn loose(entry: &Entry) -> Option<(Option<String>, String)> {
-        match &entry.stage {
-            Stage::Loose { reason } => Some((entry.member.worktree.clone(), reason.clone())),
-            _ => None,
-        }
-    }
-
-    fn on_saved(&mut self, now_ms: i64, agent: &AgentId, receipt: Receipt, out: &mut Vec<Output>) {
-        let saving = |entry: &Entry| entry.member.id == *agent && matches!(entry.stage, Stage::Saving { .. });
-        let Some(index) = self.entries.iter().position(saving) else { return };
-        self.give_receipt(index, receipt, out);
-        self.proceed(now_ms, out);
-    }
-
-    /// The receipt of an agent is known: it is logged, and told to the town if it has a bead.
-    fn give_receipt(&mut self, index: usize, receipt: Receipt, out: &mut Vec<Output>) {
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        let agent = entry.member.id.clone();
-        out.push(Output::Log { agent: agent.clone(), receipt: receipt.clone() });
-        // Of one that ended by itself and left nothing, the town has nothing to learn.
-        let is_news = entry.was_live || receipt.commit.is_some();
-        if entry.member.kind == Kind::Worker && is_news {
-            entry.stage = Stage::Telling;
-            out.push(Output::Tell { agent, receipt });
-        } else {
-            entry.stage = Stage::Done;
-        }
-    }
-
-    /// The town answered, or could not.
-    fn on_step(&mut self, now_ms: i64, agent: &AgentId, stage: &Stage, out: &mut Vec<Output>) {
-        let Some(entry) = self.at(agent, stage) else { return };
-        entry.stage = if *stage == Stage::Telling && entry.was_live { Stage::Reporting } else { Stage::Done };
-        if entry.stage == Stage::Reporting {
-            out.push(Output::Report(agent.clone()));
-        }
-        self.proceed(now_ms, out);
-    }
-
-    /// Begins what there is a place for; ends the phase if nothing is left.
-    fn proceed(&mut self, now_ms: i64, out: &mut Vec<Output>) {
-        if self.phase == Phase::Saving {
-            let by = now_ms.saturating_add(self.limits.save_ms);
-            while let Some(entry) = self.next_to_save() {
-                entry.stage = Stage::Saving { by };
-                out.push(Output::Save(entry.member.id.clone()));
-            }
-        }
-        let is_done = self.entries.iter().all(|entry| entry.stage == Stage::Done);
-        match self.phase {
-            Phase::Saving if is_done => self.close(now_ms, out),
-            // The end of the process would lose what is still being told.
-            Phase::Closing if is_done && self.cleared => self.finish(out),
-            _ => {}
-        }
-    }
-
-    /// Whose worktree is saved next, if there is a place. Two saves in one worktree would remove each other's locks, so one waits for the
-    /// other. Work that was interrupted goes first: who ended by itself in the same worktree then finds nothing left to save.
-    fn next_to_save(&mut self) -> Option<&mut Entry> {
-        let saving = self.entries.iter().filter(|entry| matches!(entry.stage, Stage::Saving { .. }));
-        let busy: Vec<Option<String>> = saving.map(|entry| entry.member.worktree.clone()).collect();
-        if busy.len() >= self.limits.saves_at_once.max(1) {
-            return None;
-        }
-        let waiting = self.entries.iter_mut().filter(|entry| entry.stage == Stage::Frozen);
-        waiting.filter(|entry| !busy.contains(&entry.member.worktree)).min_by_key(|entry| !entry.was_live)
-    }
-
     fn close(&mut self, now_ms: i64, out: &mut Vec<Output>) {
         self.enter(now_ms, Phase::Closing, self.limits.close_ms, out);
         out.push(Output::ClearRegistry);
@@ -298,19 +214,6 @@ impl Drain {
             }
             Phase::Closing => self.finish(out),
             Phase::Calm | Phase::Over => {}
-        }
-    }
-
-    /// Gives up what should have been saved by `now_ms`; at the end of all time also what was never begun.
-    fn abandon(&mut self, now_ms: i64, out: &mut Vec<Output>) {
-        for index in 0..self.entries.len() {
-            let Some(Entry { stage, member, .. }) = self.entries.get(index) else { continue };
-            match stage {
-                Stage::Saving { by } if *by <= now_ms => out.push(Output::Abandon(member.id.clone())),
-                Stage::Frozen if now_ms == i64::MAX => {}
-                _ => continue,
-            }
-            self.give_receipt(index, Receipt::without("could not be saved in time"), out);
         }
     }
 

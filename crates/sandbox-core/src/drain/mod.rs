@@ -11,11 +11,13 @@
 //! * **save**: the worktree of each frozen agent, and of each that ended by itself before. Never one in which anything may still
 //!   write: not that of an agent that could not be frozen, nor of another agent in the same worktree. Agents in one
 //!   worktree are saved one after the other, and who was live before who had ended. Then, agent by agent, the receipt goes to the town before
-//!   the report that the agent ended, because that report sets the bead free for somebody else.
+//!   the report that the agent ended, because that report sets the bead free for somebody else. After the agents' worktrees come those that
+//!   are on the disk and belong to none of them: an agent that is not known any more has left its work there.
 //! * **close**: the town's list of live agents is emptied, and what the town was not told yet of receipts and ends is awaited.
 //!
 //! It begins once: a second signal changes nothing. Every phase has a deadline, and so has the whole, so that it is over before the platform kills.
 
+mod folders;
 mod machine;
 mod member;
 #[cfg(test)]
@@ -99,7 +101,8 @@ pub enum Input {
     Members(Vec<Member>),
     /// The answer to [`Output::Notify`], also if the town could not be told.
     Notified,
-    /// The answer to [`Output::Nudge`], also if the agent did not take it.
+    /// The answer to [`Output::Nudge`], also if the agent did not take it. What the nudge set going must have been told with `Members` before, or
+    /// the agent may pass for idle.
     Nudged(AgentId),
     /// The answer to [`Output::Freeze`].
     Frozen {
@@ -107,6 +110,15 @@ pub enum Input {
         agent: AgentId,
         /// An error says what may still be running.
         outcome: Result<(), String>,
+    },
+    /// The answer to [`Output::Find`].
+    Found(Vec<String>),
+    /// The answer to [`Output::SaveFolder`].
+    FolderSaved {
+        /// Which.
+        folder: String,
+        /// Where the work in it is now.
+        receipt: Receipt,
     },
     /// The answer to [`Output::Save`].
     Saved {
@@ -138,6 +150,19 @@ pub enum Output {
     Save(AgentId),
     /// Stop saving: its time is over. No answer.
     Abandon(AgentId),
+    /// Look which worktrees are on the disk, whoever they belong to. Answer: `Found`.
+    Find,
+    /// Commit and push what is in this worktree, which belongs to no agent that is known, unless something still runs in it. Answer: `FolderSaved`.
+    SaveFolder(String),
+    /// Stop saving it: its time is over. No answer.
+    AbandonFolder(String),
+    /// Log the receipt of such a worktree.
+    LogFolder {
+        /// Which.
+        folder: String,
+        /// Where the work in it is.
+        receipt: Receipt,
+    },
     /// Log the receipt.
     Log {
         /// Whose.
@@ -154,7 +179,7 @@ pub enum Output {
     },
     /// Tell the town that the agent ended because of the eviction. Answer: `Reported`.
     Report(AgentId),
-    /// Tell the town that no agent is live. Answer: `Cleared`.
+    /// Tell the town that none of its agents is live here any more, but those that have still to come back. Answer: `Cleared`.
     ClearRegistry,
     /// The drain is in this phase now; for the log.
     Entered(Phase),

@@ -180,10 +180,12 @@ async fn stop(State(api): State<Arc<Api>>, Path(session): Path<String>, body: By
     let how =
         if body.is_empty() { Stop::default() } else { serde_json::from_slice(&body).map_err(Failure::invalid)? };
     match how {
-        Stop { forget: true } => api.sessions.forget(&session).await,
-        Stop { forget: false } => {
-            if let Some(session) = api.sessions.get(&session) {
-                session.stop().await;
+        Stop { forget: true, .. } => api.sessions.forget(&session).await,
+        Stop { forget: false, attempt } => {
+            if let Some(session) = api.sessions.get(&session)
+                && !session.stop_up_to(attempt).await
+            {
+                return Ok(Json(json!({ "status": "overtaken" })));
             }
         }
     }

@@ -45,7 +45,7 @@ mod prompted;
 pub mod reap;
 mod recovery;
 pub mod redact;
-mod report;
+pub mod report;
 pub mod restore;
 mod sessions;
 pub mod snapshot;

@@ -201,12 +201,28 @@ impl Session {
 
     /// Ends whatever the session does, and its agent server. Keeps its disk, and the conversation elsewhere as well.
     pub async fn stop(&self) {
+        self.stop_up_to(None).await;
+    }
+
+    /// The same, unless newer work than `attempt` has come. Whether it stopped.
+    pub async fn stop_up_to(&self, attempt: Option<u64>) -> bool {
+        let is_overtaken = || {
+            let known = self.state().attempt.as_ref().map(|known| known.progress.attempt);
+            attempt.zip(known).is_some_and(|(attempt, known)| known > attempt)
+        };
+        if is_overtaken() {
+            return false;
+        }
         self.cancel_attempt(|_| true, Cancel::Stopped);
         self.command(Command::Abort).await;
         self.wait_until_idle(limits::TURN_END_TIMEOUT).await;
         let mut bench = self.bench.lock().await;
+        if is_overtaken() {
+            return false;
+        }
         bench.clear(self).await;
         keep::conversation(self).await;
+        true
     }
 
     /// The same for a session that is gone for good: nothing of it is kept, here or elsewhere.

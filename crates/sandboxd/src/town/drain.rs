@@ -11,6 +11,7 @@ use crate::log;
 use protocol::id::AgentId;
 use sandbox_core::drain::Drain;
 use sandbox_core::drain::Input;
+use sandbox_core::drain::Member;
 use sandbox_core::drain::Output;
 use sandbox_core::drain::Phase;
 use sandbox_core::drain::Receipt;
@@ -20,8 +21,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::task::JoinSet;
 
 const ROLE: &str = "town";
@@ -34,7 +37,11 @@ struct Draining {
     machine: Drain,
     /// Effects on their way.
     effects: JoinSet<Input>,
+    /// The town is being told of the eviction.
+    report: Option<JoinHandle<()>>,
     saves: HashMap<AgentId, AbortHandle>,
+    /// The same of worktrees that belong to nobody.
+    folders: HashMap<String, AbortHandle>,
     started_ms: i64,
     saved: usize,
     lost: usize,
@@ -48,7 +55,9 @@ pub async fn run(agents: Arc<Agents>, heart: AbortHandle, again: &mut Signal) {
         heart,
         machine,
         effects: JoinSet::new(),
+        report: None,
         saves: HashMap::new(),
+        folders: HashMap::new(),
         started_ms: now_ms(),
         saved: 0,
         lost: 0,
@@ -58,7 +67,9 @@ pub async fn run(agents: Arc<Agents>, heart: AbortHandle, again: &mut Signal) {
     let mut over = draining.receive(Input::Terminate(draining.agents.members()));
     while !over {
         let input = draining.next(&mut changed, again).await;
-        over = draining.receive(input);
+        for input in with_news(input, || draining.agents.members()) {
+            over = over || draining.receive(input);
+        }
     }
     draining.finish().await;
 }
@@ -104,8 +115,11 @@ impl Draining {
             Output::Notify => {
                 self.heart.abort();
                 home.drain();
+                let (tell, tried) = oneshot::channel();
+                // A town that does not take it is told again, until the end; the drain goes on meanwhile.
+                self.report = Some(tokio::spawn(async move { home.report_eviction(tell).await }));
                 self.effects.spawn(async move {
-                    tokio::join!(agents.drain(), home.report_eviction());
+                    let ((), _) = tokio::join!(agents.drain(), tried);
                     Input::Notified
                 });
             }
@@ -137,12 +151,27 @@ impl Draining {
                 });
                 self.saves.insert(of, save);
             }
+            Output::Find => return Some(Input::Found(agents.folders())),
+            Output::SaveFolder(folder) => {
+                let of = folder.clone();
+                let save = self.effects.spawn(async move {
+                    let receipt = agents.save_folder(&folder).await;
+                    Input::FolderSaved { folder, receipt }
+                });
+                self.folders.insert(of, save);
+            }
+            Output::AbandonFolder(folder) => {
+                if let Some(save) = self.folders.remove(&folder) {
+                    save.abort();
+                }
+            }
             Output::Abandon(id) => {
                 if let Some(save) = self.saves.remove(&id) {
                     save.abort();
                 }
             }
-            Output::Log { agent, receipt } => self.log_receipt(&agent, &receipt),
+            Output::Log { agent, receipt } => self.log_receipt("agent", agent.as_str(), &receipt),
+            Output::LogFolder { folder, receipt } => self.log_receipt("folder", &folder, &receipt),
             Output::Tell { agent: id, receipt } => {
                 let Ok(agent) = agents.get(&id) else { return Some(Input::Told(id)) };
                 self.effects.spawn(async move {
@@ -175,9 +204,9 @@ impl Draining {
         log::info(ROLE, "drain", json!({ "phase": phase.as_str(), "agents": live, "ms": ms }));
     }
 
-    fn log_receipt(&mut self, agent: &AgentId, receipt: &Receipt) {
+    fn log_receipt(&mut self, kind: &str, of: &str, receipt: &Receipt) {
         let Receipt { branch, commit, pushed, reason } = receipt;
-        let fields = json!({ "agent": agent, "branch": branch, "commit": commit, "pushed": pushed, "reason": reason });
+        let fields = json!({ kind: of, "branch": branch, "commit": commit, "pushed": pushed, "reason": reason });
         if receipt.is_nothing() {
             log::info(ROLE, "nothing_to_save", fields);
         } else if *pushed {
@@ -192,10 +221,25 @@ impl Draining {
     /// What goes on in the background is awaited for a while: the exit would lose it.
     async fn finish(self) {
         let grace = Duration::from_millis(self.agents.shared.config.limits.drain_close_ms);
-        let complete = self.agents.shared.background.finish(grace).await;
+        let told = async {
+            match self.report {
+                Some(report) => tokio::time::timeout(grace, report).await.is_ok(),
+                None => true,
+            }
+        };
+        let (is_told, is_done) = tokio::join!(told, self.agents.shared.background.finish(grace));
+        let complete = is_told && is_done;
         let ms = now_ms().saturating_sub(self.started_ms);
         let fields = json!({ "pushed": self.saved, "not_pushed": self.lost, "complete": complete, "ms": ms });
         log::info(ROLE, "drained", fields);
+    }
+}
+
+/// What was seen of an agent before it was nudged, such as that it rests, is not so any more: it is looked at again before the answer counts.
+fn with_news(input: Input, members: impl FnOnce() -> Vec<Member>) -> Vec<Input> {
+    match input {
+        Input::Nudged(_) => vec![Input::Members(members()), input],
+        input => vec![input],
     }
 }
 
@@ -206,5 +250,27 @@ fn saved(agent: AgentId, receipt: Receipt) -> Input {
 fn told(agent: &AgentId, what: &str, outcome: Result<(), String>) {
     if let Err(error) = outcome {
         log::warn(ROLE, "town_not_told", json!({ "agent": agent, "what": what, "error": error }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sandbox_core::drain::Kind;
+    use sandbox_core::drain::Standing;
+
+    #[test]
+    fn an_agent_is_looked_at_again_before_its_nudge_counts_as_answered() {
+        let id = AgentId::parse("a").unwrap();
+        let at = |standing| Member { id: id.clone(), kind: Kind::Worker, standing, worktree: None };
+        let mut machine = Drain::new(crate::town::limits::Limits::default().drain());
+        machine.receive(0, Input::Terminate(vec![at(Standing::AtRest)]));
+        machine.receive(0, Input::Notified);
+        // It was seen before the nudge reached it.
+        machine.receive(1, Input::Members(vec![at(Standing::AtRest)]));
+        for input in with_news(Input::Nudged(id.clone()), || vec![at(Standing::Working)]) {
+            machine.receive(2, input);
+        }
+        assert_eq!(machine.phase(), Phase::Waiting, "it has something to do now");
     }
 }

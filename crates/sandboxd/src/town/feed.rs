@@ -5,6 +5,7 @@
 
 use super::limits::RING_BYTES_MAX;
 use super::limits::RING_EVENTS_MAX;
+use super::limits::RINGS_BYTES_MAX;
 use crate::clock::now_ms;
 use protocol::id::AgentId;
 use protocol::time::iso8601;
@@ -18,6 +19,8 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use tokio::sync::broadcast;
 
+/// What an event takes besides its name and its fields.
+const EVENT_BYTES: usize = 256;
 /// How far a viewer may be behind before it misses something.
 const LISTENER_EVENTS_MAX: usize = 1_024;
 
@@ -61,6 +64,11 @@ impl Event {
         Listed { id: self.id, event: &self.name, data: &self.data, timestamp: iso8601(self.at_ms) }
     }
 
+    /// What it takes of the memory, about.
+    fn bytes(&self) -> usize {
+        self.name.len().saturating_add(self.data.get().len()).saturating_add(EVENT_BYTES)
+    }
+
     /// As a frame.
     pub fn frame(&self) -> String {
         let frame =
@@ -80,12 +88,16 @@ pub struct Feed {
 struct Rings {
     last_id: u64,
     by_agent: HashMap<AgentId, Ring>,
+    /// All together.
+    bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Ring {
     events: VecDeque<Event>,
     bytes: usize,
+    /// Its agent is over.
+    has_ended: bool,
 }
 
 impl Feed {
@@ -95,12 +107,12 @@ impl Feed {
     }
 
     /// Keeps an event and tells who listens.
-    pub fn say(&self, agent: &AgentId, name: &str, data: Box<RawValue>) {
+    pub fn say(&self, agent: &AgentId, name: &str, data: impl Into<Arc<RawValue>>) {
         let mut rings = self.rings();
         rings.last_id = rings.last_id.saturating_add(1);
         let event =
             Event { id: rings.last_id, agent: agent.clone(), name: name.into(), data: data.into(), at_ms: now_ms() };
-        rings.by_agent.entry(agent.clone()).or_default().push(event.clone());
+        rings.push(event.clone());
         // Under the lock, so that the order is the same for everybody. Nobody may listen.
         let _ = self.live.send(event);
     }
@@ -117,9 +129,16 @@ impl Feed {
         self.live.subscribe()
     }
 
+    /// An agent is over: its events go before those of others.
+    pub fn end(&self, agent: &AgentId) {
+        if let Some(ring) = self.rings().by_agent.get_mut(agent) {
+            ring.has_ended = true;
+        }
+    }
+
     /// Forgets an agent.
     pub fn forget(&self, agent: &AgentId) {
-        self.rings().by_agent.remove(agent);
+        self.rings().remove(agent);
     }
 
     fn rings(&self) -> MutexGuard<'_, Rings> {
@@ -127,12 +146,40 @@ impl Feed {
     }
 }
 
+impl Rings {
+    fn push(&mut self, event: Event) {
+        let ring = self.by_agent.entry(event.agent.clone()).or_default();
+        let before = ring.bytes;
+        // Who is heard again was started again.
+        ring.has_ended = false;
+        ring.push(event);
+        self.bytes = self.bytes.saturating_sub(before).saturating_add(ring.bytes);
+        while self.bytes > RINGS_BYTES_MAX && self.by_agent.len() > 1 {
+            self.make_room();
+        }
+    }
+
+    /// Forgets the events of an agent that is over, of the one that was heard longest ago; if none is over, the same of the others.
+    fn make_room(&mut self) {
+        let last = |ring: &Ring| ring.events.back().map_or(0, |event| event.id);
+        let oldest = self.by_agent.iter().min_by_key(|(_, ring)| (!ring.has_ended, last(ring)));
+        if let Some(agent) = oldest.map(|(agent, _)| agent.clone()) {
+            self.remove(&agent);
+        }
+    }
+
+    fn remove(&mut self, agent: &AgentId) {
+        let bytes = self.by_agent.remove(agent).map_or(0, |ring| ring.bytes);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
 impl Ring {
     fn push(&mut self, event: Event) {
-        self.bytes = self.bytes.saturating_add(event.data.get().len());
+        self.bytes = self.bytes.saturating_add(event.bytes());
         self.events.push_back(event);
         while self.events.len() > RING_EVENTS_MAX || (self.bytes > RING_BYTES_MAX && self.events.len() > 1) {
-            let gone = self.events.pop_front().map_or(0, |event| event.data.get().len());
+            let gone = self.events.pop_front().map_or(0, |event| event.bytes());
             self.bytes = self.bytes.saturating_sub(gone);
         }
     }
@@ -187,5 +234,26 @@ mod tests {
             feed.say(&agent("b"), "e", raw(&large));
         }
         assert_eq!(feed.after(&agent("b"), 0).len(), 1);
+    }
+
+    #[test]
+    fn all_rings_together_are_bounded_and_who_is_over_goes_first() {
+        let feed = Feed::new();
+        let large = format!("\"{}\"", "x".repeat(RING_BYTES_MAX - 1024));
+        let names: Vec<AgentId> = (0..RINGS_BYTES_MAX / RING_BYTES_MAX).map(|n| agent(&format!("a{n}"))).collect();
+        for name in &names {
+            feed.say(name, "e", raw(&large));
+        }
+        let kept = |name: &AgentId| feed.after(name, 0).len();
+        assert!(names.iter().all(|name| kept(name) == 1));
+        feed.end(&names[3]);
+        feed.end(&names[2]);
+        let late = agent("late");
+        feed.say(&late, "e", raw(&large));
+        assert_eq!((kept(&names[2]), kept(&names[3]), kept(&names[0]), kept(&late)), (0, 1, 1, 1), "heard longest ago");
+        feed.say(&names[3], "back", raw("1"));
+        feed.say(&agent("later"), "e", raw(&large));
+        assert_eq!((kept(&names[0]), kept(&names[3])), (0, 2), "none is over: the one that is silent longest");
+        assert!(feed.rings().bytes <= RINGS_BYTES_MAX);
     }
 }

@@ -19,6 +19,10 @@ pub struct Limits {
     pub ready_timeout_ms: u64,
     /// Any other call to the town (spec/town.md 6.4).
     pub town_call_timeout_ms: u64,
+    /// A conversation on its way to or from the town, all tries together: up to 64 MiB.
+    pub snapshot_ms: u64,
+    /// Bringing back the agents of the last container, before the town may start others; those that take longer are waited for by nobody.
+    pub hydration_ms: u64,
     /// An agent with nothing to do, before it ends (spec/town.md 6.4; `AGENT_IDLE_TIMEOUT_MS` wins).
     pub idle_ms: u64,
     /// The same of a refinery, which waits for others (`REFINERY_IDLE_TIMEOUT_MS` wins).
@@ -37,7 +41,7 @@ pub struct Limits {
     pub drain_save_all_ms: u64,
     /// The receipt of one agent's work (spec/town.md 12).
     pub receipt_timeout_ms: u64,
-    /// The last call of a drain, and the end of the agent servers.
+    /// What the town was not told yet of receipts and ends, and the last call of a drain; then the same for what goes on in the background.
     pub drain_close_ms: u64,
     /// The whole drain: below the 15 min that the platform gives a container between SIGTERM and SIGKILL.
     pub drain_total_ms: u64,
@@ -56,6 +60,8 @@ impl Default for Limits {
             eviction_timeout_ms: 10_000,
             ready_timeout_ms: 10_000,
             town_call_timeout_ms: 10_000,
+            snapshot_ms: 60_000,
+            hydration_ms: 60_000,
             idle_ms: 120_000,
             refinery_idle_ms: 600_000,
             draining_idle_ms: 10_000,
@@ -65,7 +71,7 @@ impl Default for Limits {
             drain_save_ms: 45_000,
             drain_save_all_ms: 120_000,
             receipt_timeout_ms: 5_000,
-            drain_close_ms: 10_000,
+            drain_close_ms: 15_000,
             drain_total_ms: 780_000,
             interrupt_ms: 15_000,
         }
@@ -82,6 +88,11 @@ impl Limits {
     pub fn waits(&self, is_refinery: bool) -> Waits {
         let idle_ms = if is_refinery { self.refinery_idle_ms } else { self.idle_ms };
         Waits { idle_ms: signed(idle_ms), draining_idle_ms: signed(self.draining_idle_ms) }
+    }
+
+    /// What saving one worktree may take by itself: a receipt that says how far it came is there before the drain gives the save up.
+    pub fn save_time(&self) -> Duration {
+        Duration::from_millis(self.drain_save_ms.saturating_sub(self.drain_save_ms / 10))
     }
 
     /// Those of the drain.
@@ -107,18 +118,22 @@ fn signed(ms: u64) -> i64 {
 
 /// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1).
 pub const AGENT_SERVERS_MAX: usize = 24;
+/// Agents of the last container that are started at the same time: each may clone a repository.
+pub const HYDRATIONS_AT_ONCE: usize = 4;
 /// Events of one agent that are kept for who comes later (spec/town.md 6.4).
 pub const RING_EVENTS_MAX: usize = 2_000;
 /// The same in bytes: 2,000 large events are not kept whole.
 pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The same of all agents together: of those that are over the oldest go first.
+pub const RINGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Agents that are remembered after their end, for their status and events.
 pub const AGENTS_MAX: usize = 512;
 /// A body of a call to the control server; a prompt and a system prompt fit well.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events and commands of one agent that wait for it. Beyond it the sender waits.
 pub const COMMANDS_MAX: usize = 64;
-/// Posts of events to the town that are on their way; what comes beyond is dropped, because they are for viewers only.
-pub const EVENT_POSTS_MAX: usize = 8;
+/// Events of all agents that are on their way to the town; what comes beyond is dropped, because they are for viewers only.
+pub const EVENT_POSTS_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// One post of an event.
 pub const EVENT_POST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Fetching one half of what was said in a session, before its agent server ends.
@@ -128,6 +143,10 @@ pub const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const FROZEN_CONVERSATION_TIMEOUT: Duration = Duration::from_secs(4);
 /// An abort takes up to 0.4 s (spec/kilo.md 4); a server that takes longer is killed.
 pub const ABORT_TIMEOUT: Duration = Duration::from_secs(3);
+/// A prompt: the first one takes up to 2.5 s (spec/kilo.md 3).
+pub const PROMPT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same while the container drains: a freeze waits for one that hangs, and must be over in time all the same.
+pub const DRAINING_PROMPT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Stream tickets (spec/town.md 6.2).
 pub const TICKET_LIFE_MS: i64 = 60_000;
 /// See [`TICKET_LIFE_MS`].
@@ -154,7 +173,13 @@ mod tests {
 
     #[test]
     fn an_agent_whose_server_answers_nothing_is_frozen_in_time_all_the_same() {
-        let longest = ABORT_TIMEOUT + FROZEN_CONVERSATION_TIMEOUT + AGENT_STOP_TIMEOUT;
+        let longest = DRAINING_PROMPT_TIMEOUT + ABORT_TIMEOUT + FROZEN_CONVERSATION_TIMEOUT + AGENT_STOP_TIMEOUT;
         assert!(longest < Duration::from_millis(Limits::default().drain_freeze_ms));
+    }
+
+    #[test]
+    fn what_the_town_is_told_last_of_an_agent_is_told_before_the_end() {
+        let limits = Limits::default();
+        assert!(limits.receipt_timeout_ms + limits.town_call_timeout_ms <= limits.drain_close_ms);
     }
 }

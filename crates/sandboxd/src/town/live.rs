@@ -50,6 +50,15 @@ impl Live {
         environment(&self.known().config)
     }
 
+    /// A variable that concerns one agent, or one rig: what the town said last, else what came with its start, else the container's own.
+    ///
+    /// The start may be hours old; a token that was exchanged since is good for nothing.
+    pub fn variable(&self, own: &BTreeMap<String, String>, name: &str) -> Option<String> {
+        let newest = self.environment().remove(name);
+        let given = newest.or_else(|| own.get(name).cloned()).or_else(|| std::env::var(name).ok());
+        given.filter(|value| !value.is_empty())
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,6 +20,8 @@ use std::time::Duration;
 use url::form_urlencoded;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The id of a terminal is much shorter.
+const PART_BYTES_MAX: usize = 128;
 
 /// A terminal, as the agent server lists it.
 #[derive(Deserialize)]
@@ -48,15 +50,18 @@ impl Door {
 
 /// Passes a call about the terminals of `agent` on; `rest` is what follows `/pty` in its path.
 pub async fn pass_on(agent: &Agent, rest: &str, mut request: Request) -> Answer {
+    if !is_plain(rest) {
+        return Err(Refusal::not_found());
+    }
     let door = Door::of(agent).ok_or_else(not_running)?;
     // The container's own token, and what the town says to the container, is nothing for an agent.
     for name in [header::AUTHORIZATION.as_str(), "x-town-config", DRAIN_NONCE_HEADER] {
         request.headers_mut().remove(name);
     }
-    let own = request.uri().query().into_iter().flat_map(|query| query.split('&'));
-    let own = own.filter(|pair| !["ticket=", "directory="].iter().any(|name| pair.starts_with(name)));
-    let query = std::iter::once(door.query.as_str()).chain(own.filter(|pair| !pair.is_empty()));
-    let target = format!("/pty{rest}?{}", query.collect::<Vec<_>>().join("&"));
+    let own = form_urlencoded::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let own = own.filter(|(name, _)| !["ticket", "directory"].contains(&name.as_ref()));
+    let query = form_urlencoded::Serializer::for_suffix(door.query.clone(), 0).extend_pairs(own).finish();
+    let target = format!("/pty{rest}?{query}");
     Ok(forward(door.address, &target, request).await.unwrap_or_else(IntoResponse::into_response))
 }
 
@@ -88,6 +93,43 @@ pub async fn attach(http: &Client, kilo: &str, agent: &Agent) -> Answer {
     fine(pty)
 }
 
+/// Whether a path below `/pty` is one of the agent server's own: its names hold nothing that leads elsewhere.
+fn is_plain(rest: &str) -> bool {
+    let is_name = |part: &str| {
+        (1..=PART_BYTES_MAX).contains(&part.len())
+            && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-".contains(&c))
+    };
+    rest.is_empty() || rest.strip_prefix('/').is_some_and(|parts| parts.split('/').all(is_name))
+}
+
 fn not_running() -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, "The agent has no agent server now")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_plain;
+
+    #[test]
+    fn a_path_stays_below_the_terminals() {
+        for good in ["", "/pty_01ABC-x", "/pty_1/connect"] {
+            assert!(is_plain(good), "{good}");
+        }
+        let long = format!("/{}", "x".repeat(129));
+        for bad in [
+            "/..",
+            "/../session",
+            "/a/../../session",
+            "/a//b",
+            "/",
+            "/a?directory=/",
+            "/a#",
+            "/a b",
+            "/a\r\nb",
+            "/%2e",
+            &long,
+        ] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+    }
 }

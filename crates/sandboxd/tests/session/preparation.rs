@@ -209,8 +209,12 @@ async fn a_stop_in_the_middle_of_a_preparation_ends_it() {
     worker.until("the command", || stage.workspace().join("begun").exists().then_some(())).await;
     // An abort is about a turn, and there is none.
     stage.call("POST", "job/abort", None).await;
+    // Nor is a stop that was sent before this work came.
+    let overtaken = stage.call("POST", "stop", Some(&json!({ "attempt": 0 }))).await;
+    assert_eq!(overtaken.1, json!({ "status": "overtaken" }));
     assert!(!stage.processes().is_empty());
-    assert_eq!(stage.call("POST", "stop", None).await.1, json!({ "status": "stopped" }));
+    let stopped = stage.call("POST", "stop", Some(&json!({ "attempt": 1 }))).await;
+    assert_eq!(stopped.1, json!({ "status": "stopped" }));
     assert_eq!(stage.processes(), Vec::<String>::new());
     let reports = worker.outcome(1).await;
     assert_eq!(outcome(&reports)["message"], "Stopped before the agent took the prompt");

@@ -87,7 +87,10 @@ async fn who_is_idle_gets_what_was_left_for_it_and_ends_after_a_while() {
     let status = stage.wait_for_status("a", "exited").await;
     assert_eq!(status["exitReason"], "completed");
     let reports = stage.worker.wait_for("a/completed", 1).await;
-    assert_eq!(reports[0].body, json!({ "status": "completed", "reason": "completed", "agentId": "a" }));
+    assert_eq!(
+        reports[0].body,
+        json!({ "status": "completed", "reason": "completed", "agentId": "a", "bead_id": null })
+    );
     stage.wait_for_event("a", "agent.exited").await;
     until_async("no server", async || (stage.health().await["servers"] == 0).then_some(())).await;
 }
@@ -175,6 +178,15 @@ async fn the_mayor_waits_keeps_its_conversation_and_goes_on_with_another_model()
     assert_eq!(stage.post("/agents/m/message", json!({ "prompt": "write more.txt m" })).await.0, 200);
     let workspace = stage.folder.path().join("root/workspace/rigs/r1/mayor-workspace");
     until_async("the context", async || workspace.join("context.txt").exists().then_some(())).await;
+
+    stage.start("p", "write p.txt p").await;
+    let instruct = async |agent: &str| {
+        let call = stage.call(reqwest::Method::PUT, &format!("/agents/{agent}/system-prompt"));
+        stage.answer(call.json(&json!({ "systemPrompt": "Be brief." }))).await.0
+    };
+    assert_eq!((instruct("m").await, instruct("p").await), (200, 409));
+    assert_eq!(fs::read_to_string(workspace.join("AGENTS.md")).unwrap(), "Be brief.");
+    assert!(!stage.worktree("p").join("AGENTS.md").exists());
 
     let patched = stage.call(reqwest::Method::PATCH, "/agents/m/model").json(&json!({ "model": "holdfast/other" }));
     assert_eq!(stage.answer(patched).await, (200, json!({ "updated": true })));

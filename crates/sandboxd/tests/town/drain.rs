@@ -90,6 +90,11 @@ async fn while_it_drains_nothing_is_started_no_heart_beats_and_no_nonce_is_ackno
     assert_eq!((status, &body["error"]), (503, &json!("Container is draining, cannot start new agents")));
     let patched = stage.call(Method::PATCH, "/agents/a/model").json(&json!({ "model": "holdfast/other" }));
     assert_eq!(stage.answer(patched).await.0, 503);
+    for (path, method) in
+        [("/git/merge", Method::POST), ("/repos/setup", Method::POST), ("/agents/a/system-prompt", Method::PUT)]
+    {
+        assert_eq!(stage.answer(stage.call(method, path).json(&json!({}))).await.0, 503, "{path}");
+    }
     assert_eq!(stage.status("a").await["status"], "running", "nothing was ended for it");
     let health =
         stage.client.get(format!("{}/health", stage.url)).header("X-Drain-Nonce", "n1").header("X-Town-Id", "t1");

@@ -6,10 +6,15 @@ mod agent;
 mod agents;
 mod control;
 mod drain;
+mod folders;
+mod hydration;
 mod kilo;
+mod lost_calls;
+mod reviews;
 mod stage;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 mod trouble;
 mod worker;

@@ -57,6 +57,14 @@ impl Stage {
         Self::in_folder(folder, Worker::start(), FAST, model_url).await
     }
 
+    /// The same container, whose process was killed: the disk is as it was.
+    pub async fn restarted(mut self, limits: &str) -> Self {
+        self.end();
+        let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+        let (worker, model_url) = (self.worker.clone(), self.model_url.clone());
+        Self::in_folder(folder, worker, limits, model_url).await
+    }
+
     /// Another container for the same town: an empty disk, the same remote and the same Worker.
     pub async fn replaced(mut self) -> Self {
         self.end();

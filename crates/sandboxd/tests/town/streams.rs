@@ -1,6 +1,7 @@
 //! Event streams, their tickets, and terminals (spec/town.md 9.3).
 
 use crate::stage::Stage;
+use crate::support::until_async;
 use futures_util::SinkExt;
 use futures_util::StreamExt;
 use serde_json::Value;
@@ -97,4 +98,25 @@ async fn terminals_are_the_agent_servers() {
     assert_eq!((&made["args"][0], &made["args"][2]), (&json!("attach"), &json!(format!("--session={session}"))));
     assert_eq!(stage.get("/agents/nobody/pty").await.0, 404);
     assert_eq!(connect(&stage, "/agents/a/pty/pty_1/connect", None).await.unwrap_err(), 401);
+}
+
+#[tokio::test]
+async fn the_town_hears_every_event_of_a_burst_and_in_its_order() {
+    let stage = Stage::new().await;
+    stage.start("a", "").await;
+    let turns = 40;
+    for n in 0..turns {
+        let prompt = json!({ "prompt": format!("write {n}.txt x") });
+        assert_eq!(stage.post("/agents/a/message", prompt).await.0, 200);
+    }
+    stage.wait_for_file("a", &format!("{}.txt", turns - 1)).await;
+    // What a turn ends with.
+    let ends = || -> Vec<String> {
+        let calls = stage.worker.calls("rigs/r1/agent-events");
+        let names = calls.iter().filter_map(|call| call.body["event_type"].as_str());
+        names.filter(|name| ["session.idle", "session.updated"].contains(name)).map(str::to_owned).collect()
+    };
+    let all = ["session.idle", "session.updated"].repeat(turns + 1);
+    until_async("the town to hear of every turn", async || (ends().len() >= all.len()).then_some(())).await;
+    assert_eq!(ends(), all);
 }

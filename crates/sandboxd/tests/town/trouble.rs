@@ -1,6 +1,7 @@
 //! Evictions in which git, an agent or the platform does not do what it should.
 
 use crate::stage::Stage;
+use crate::support::until;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use serde_json::json;
@@ -52,11 +53,50 @@ async fn a_stale_index_lock_is_removed_once_the_agent_is_frozen() {
 }
 
 #[tokio::test]
+async fn an_agent_that_removes_the_remote_costs_no_agent_of_its_rig_a_save() {
+    let mut stage = Stage::new().await;
+    stage.start("b", "write b.txt b").await;
+    let receipt = evicted_after(&mut stage, "a", "write a.txt a\nsh git remote remove origin").await;
+    assert_eq!((&receipt["pushed"], &receipt["branch"]), (&json!(true), &json!("gt/a")));
+    assert_eq!(stage.on_remote("gt/a", "a.txt").as_deref(), Some("a"));
+    assert_eq!(stage.on_remote("gt/b", "b.txt").as_deref(), Some("b"));
+}
+
+#[tokio::test]
 async fn without_an_origin_there_is_a_commit_and_the_receipt_says_why_no_more() {
     let mut stage = Stage::new().await;
-    let receipt = evicted_after(&mut stage, "a", "write a.txt a\nsh git remote remove origin").await;
-    assert_eq!((&receipt["pushed"], receipt["commit"].as_str().unwrap().len()), (&json!(false), 40));
+    let mut request = stage.request("a", "triage", "write a.txt a");
+    request["lightweight"] = json!(true);
+    assert_eq!(stage.post("/agents/start", request).await.0, 201);
+    stage.wait_for_event("a", "session.idle").await;
+    assert_eq!(stage.evict(), Some(0));
+    let receipt = &stage.logged("work_not_pushed")[0];
+    assert_eq!((&receipt["agent"], receipt["commit"].as_str().unwrap().len()), (&json!("a"), 40));
     assert_eq!(receipt["reason"], "there is no remote to push to");
+}
+
+#[tokio::test]
+async fn what_is_not_below_the_commit_is_named_in_the_receipt() {
+    let mut stage = Stage::new().await;
+    let orders = "write a.txt a\nsh git add -A && git stash -q\nwrite b.txt b";
+    let receipt = evicted_after(&mut stage, "a", orders).await;
+    assert_eq!((&receipt["pushed"], &receipt["branch"]), (&json!(true), &json!("gt/a")));
+    assert_eq!(stage.on_remote("gt/a", "b.txt").as_deref(), Some("b"));
+    let beside = receipt["reason"].as_str().unwrap().rsplit(' ').next().unwrap();
+    assert_eq!(stage.on_remote(beside, "a.txt").as_deref(), Some("a"), "{receipt}");
+}
+
+#[tokio::test]
+async fn a_second_agent_of_a_branch_changes_nothing_under_the_hands_of_the_first() {
+    let stage = Stage::new().await;
+    stage.start("a", "write a.txt a\nsh git checkout -q -b aside").await;
+    stage.wait_for_event("a", "session.idle").await;
+    let mut request = stage.request("b", "refinery", "write b.txt b");
+    request["branch"] = json!("gt/a");
+    assert_eq!(stage.post("/agents/start", request).await.0, 201);
+    stage.wait_for_file("a", "b.txt").await;
+    let head = Command::new("git").args(["branch", "--show-current"]).current_dir(stage.worktree("a")).output();
+    assert_eq!(String::from_utf8(head.unwrap().stdout).unwrap(), "aside\n");
 }
 
 #[tokio::test]
@@ -104,14 +144,14 @@ async fn who_ended_before_the_eviction_is_saved_if_it_left_something() {
     let mut stage = Stage::with_limits(r#"{"sandbox_town":{"idle_ms":50}}"#).await;
     stage.start("a", "write a.txt left-behind").await;
     stage.start("b", "write b.txt b\nsh git add -A && git commit -q -m b && git push -q origin HEAD").await;
-    for agent in ["a", "b"] {
-        stage.wait_for_status(agent, "exited").await;
-    }
+    // Also their conversations have been given away: until then they are ended like agents that run.
+    until("both to be over", || (stage.logged("agent_over").len() == 2).then_some(()));
     assert_eq!(stage.evict(), Some(0));
     assert_eq!(stage.on_remote("gt/a", "a.txt").as_deref(), Some("left-behind"));
     assert_eq!(stage.worker.calls("a/eviction-context").len(), 1);
     assert_eq!(stage.worker.calls("a/completed").len(), 1, "its end was told before");
-    assert!(stage.worker.calls("b/eviction-context").is_empty(), "nothing is committed on top of what is whole");
+    let told = stage.worker.calls("b/eviction-context").first().map(|call| call.body.clone());
+    assert_eq!(told, None, "nothing is committed on top of what is whole");
     assert_eq!(stage.logged("nothing_to_save")[0]["agent"], "b");
     assert_eq!(stage.logged("drained")[0]["pushed"], 1);
     let newest = Command::new("git").args(["log", "-1", "--format=%s", "gt/b"]).current_dir(stage.remote()).output();

@@ -40,6 +40,10 @@ pub struct Town {
     pub snapshots: HashMap<String, Bytes>,
     /// Paths that end like this are never answered.
     pub silent: Vec<&'static str>,
+    /// Method and end of a path that is answered with 500 so many times.
+    pub failing: Vec<(Method, &'static str, usize)>,
+    /// The token that the container was started with is good for nothing but another one.
+    pub expired: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +79,13 @@ impl Worker {
         until_async(&what, async || Some(self.calls(suffix)).filter(|calls| calls.len() >= count)).await
     }
 
+    /// The same of those calls that were not refused for their token.
+    pub fn fresh_calls(&self, suffix: &str) -> Vec<Call> {
+        let mut calls = self.calls(suffix);
+        calls.retain(|call| call.authorization == "Bearer fresh");
+        calls
+    }
+
     /// Where in the order of calls the first one is whose path ends like this.
     pub fn position(&self, suffix: &str) -> usize {
         let town = self.town.lock().unwrap();
@@ -95,7 +106,11 @@ async fn called(State(worker): State<Worker>, method: Method, uri: Uri, headers:
             body: serde_json::from_slice(&body).unwrap_or_default(),
         });
         let is_silent = town.silent.iter().any(|suffix| path.ends_with(suffix));
-        (town.answer(&method, &path, &agent, body), is_silent)
+        let authorization = town.calls.last().map(|call| call.authorization.clone()).unwrap_or_default();
+        let refused = town.refusal(&method, &path, &authorization);
+        let answer =
+            refused.map(StatusCode::into_response).unwrap_or_else(|| town.answer(&method, &path, &agent, body));
+        (answer, is_silent)
     };
     if is_silent {
         std::future::pending::<()>().await;
@@ -104,12 +119,23 @@ async fn called(State(worker): State<Worker>, method: Method, uri: Uri, headers:
 }
 
 impl Town {
+    fn refusal(&mut self, method: &Method, path: &str, authorization: &str) -> Option<StatusCode> {
+        if self.expired && authorization == "Bearer container-token" && !path.ends_with("refresh-container-token") {
+            return Some(StatusCode::UNAUTHORIZED);
+        }
+        let mut failing = self.failing.iter_mut().filter(|(of, _, times)| of == method && *times > 0);
+        let (_, _, times) = failing.find(|(_, suffix, _)| path.ends_with(suffix))?;
+        *times -= 1;
+        Some(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
     fn answer(&mut self, method: &Method, path: &str, agent: &str, body: Bytes) -> Response {
         let data = match path.rsplit('/').next().unwrap_or_default() {
             "heartbeat" => match &self.nonce {
                 Some(nonce) => json!({ "heartbeat": true, "drainNonce": nonce }),
                 None => json!({ "heartbeat": true }),
             },
+            "refresh-container-token" => json!({ "token": "fresh" }),
             "pending-nudges" => json!(self.nudges),
             "nudge-delivered" => {
                 self.nudges.clear();

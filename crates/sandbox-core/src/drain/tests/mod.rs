@@ -1,3 +1,5 @@
+mod folders;
+
 use super::*;
 
 const LIMITS: DrainLimits = DrainLimits {
@@ -33,11 +35,13 @@ struct Shell {
     silent: fn(&Output) -> bool,
     /// Agents that cannot be frozen.
     loose: Vec<&'static str>,
+    /// Worktrees.
+    on_disk: Vec<&'static str>,
 }
 
 impl Shell {
     fn new(silent: fn(&Output) -> bool) -> Self {
-        Self { drain: Drain::new(LIMITS), now_ms: 0, done: vec![], silent, loose: vec![] }
+        Self { drain: Drain::new(LIMITS), now_ms: 0, done: vec![], silent, loose: vec![], on_disk: vec![] }
     }
 
     fn tell(&mut self, input: Input) {
@@ -57,11 +61,18 @@ impl Shell {
                 Input::Frozen { agent: agent.clone(), outcome }
             }
             Output::Notify => Input::Notified,
+            Output::Find => Input::Found(self.on_disk.iter().map(|path| (*path).to_owned()).collect()),
             Output::Nudge(agent) => Input::Nudged(agent.clone()),
             Output::Report(agent) => Input::Reported(agent.clone()),
             Output::Save(agent) => Input::Saved { agent: agent.clone(), receipt: pushed() },
+            Output::SaveFolder(folder) => Input::FolderSaved { folder: folder.clone(), receipt: pushed() },
             Output::Tell { agent, .. } => Input::Told(agent.clone()),
-            Output::Abandon(_) | Output::Entered(_) | Output::Log { .. } | Output::Over => return None,
+            Output::AbandonFolder(_)
+            | Output::LogFolder { .. }
+            | Output::Abandon(_)
+            | Output::Entered(_)
+            | Output::Log { .. }
+            | Output::Over => return None,
         })
     }
 
@@ -107,7 +118,7 @@ fn an_empty_container_only_says_goodbye() {
     let phases = [Phase::Notifying, Phase::Nudging, Phase::Waiting, Phase::Freezing, Phase::Saving, Phase::Closing];
     let entered: Vec<Output> = phases.into_iter().chain([Phase::Over]).map(Output::Entered).collect();
     let own: Vec<Output> = shell.done.iter().filter(|output| !entered.contains(output)).cloned().collect();
-    assert_eq!(own, [Output::Notify, Output::ClearRegistry, Output::Over]);
+    assert_eq!(own, [Output::Notify, Output::Find, Output::ClearRegistry, Output::Over]);
     assert_eq!((shell.drain.phase(), shell.drain.next_deadline()), (Phase::Over, None));
 }
 

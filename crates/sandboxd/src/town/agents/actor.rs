@@ -4,6 +4,7 @@ use super::Command;
 use super::conversation;
 use super::conversation::Taken;
 use super::environment;
+use super::posts::Posts;
 use super::shared::Shared;
 use super::startup;
 use super::startup::Session;
@@ -16,6 +17,8 @@ use crate::session::events::Note;
 use crate::session::kilo::server::Gone;
 use crate::town::home::Completion;
 use crate::town::home::Place;
+use crate::town::limits::DRAINING_PROMPT_TIMEOUT;
+use crate::town::limits::PROMPT_TIMEOUT;
 use protocol::town::container::StartAgent;
 use sandbox_core::managed::Input;
 use sandbox_core::managed::Output;
@@ -50,6 +53,8 @@ pub struct Actor {
     pub(super) place: Place,
     pub(super) view: watch::Sender<View>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// What the town is told of it for viewers.
+    pub(super) posts: Posts,
     /// Answers that are on their way.
     pub(super) asked: JoinSet<Input>,
     /// Who waits for its end.
@@ -79,11 +84,10 @@ impl Actor {
             self.step().await;
         }
         self.refuse_all();
-        if let Some(taken) = self.taken.take() {
-            conversation::keep(taken, &self.shared.home, &self.place).await;
-        }
+        self.put_away().await;
         self.commands.close();
         self.refuse_all();
+        self.shared.feed.end(&self.place.agent);
         self.shared.changed.send_replace(());
         let reason = self.view.borrow().machine.exit_reason().map(str::to_owned);
         log::info(ROLE, "agent_over", json!({ "agent": self.place.agent, "reason": reason }));
@@ -211,7 +215,7 @@ impl Actor {
         self.answer_enders();
     }
 
-    fn refuse(&mut self, command: Command) {
+    pub(super) fn refuse(&mut self, command: Command) {
         match command {
             Command::Drain => {}
             Command::End { reply, .. } => self.enders.push(reply),
@@ -219,6 +223,11 @@ impl Actor {
                 let _ = reply.send(Err(format!("Agent {} is not running", self.place.agent)));
             }
         }
+    }
+
+    /// For a prompt.
+    fn patience(&self) -> Duration {
+        if self.shared.home.is_draining() { DRAINING_PROMPT_TIMEOUT } else { PROMPT_TIMEOUT }
     }
 
     /// Hands it a prompt, if it runs.
@@ -229,7 +238,7 @@ impl Actor {
             // A turn that could not be seen to end would hold up the drain.
             Err(format!("Agent {} cannot be heard any more", self.place.agent))
         } else {
-            session.talk.prompt(text).await.map_err(|error| session.redactor.clean(&error.to_string()))
+            session.talk.prompt(text, self.patience()).await.map_err(|error| session.redactor.clean(&error.to_string()))
         };
         if outcome.is_err() {
             // It has nothing new to do; if it has something old, its events say so.
@@ -273,11 +282,11 @@ impl Actor {
             }
             Output::HandOver(nudge) => {
                 let Some(session) = &self.session else { return Some(Input::HandedOver { taken: false }) };
-                let taken = session.talk.prompt(&nudge.message).await.is_ok();
+                let taken = session.talk.prompt(&nudge.message, self.patience()).await.is_ok();
                 return Some(Input::HandedOver { taken });
             }
             Output::KeepConversation => {
-                let talk = self.session.as_ref()?.talk.clone();
+                let talk = self.session.as_ref().filter(|session| session.keeps)?.talk.clone();
                 let folder = environment::home(&shared.config.root, &place.agent);
                 self.shared.background.spawn(async move {
                     if let Some(taken) = conversation::take(&talk, &place, &folder).await {
@@ -292,13 +301,15 @@ impl Actor {
             }
             Output::Release => self.let_go().await,
             Output::Report(report) => {
+                let bead = self.request.bead_id.clone();
                 self.shared.background.spawn(async move {
+                    let of = bead.as_ref();
                     let outcome = match report {
                         Report::Completed => {
-                            shared.home.report_completed(&place, Completion::Completed("completed")).await
+                            shared.home.report_completed(&place, of, Completion::Completed("completed")).await
                         }
                         Report::StreamError => {
-                            shared.home.report_completed(&place, Completion::Failed("Event stream error")).await
+                            shared.home.report_completed(&place, of, Completion::Failed("Event stream error")).await
                         }
                         Report::Waiting => shared.home.report_waiting(&place).await,
                     };
@@ -312,37 +323,6 @@ impl Actor {
             Output::SyncRegistry => self.shared.registry_changed.notify_one(),
         }
         None
-    }
-
-    /// Ends what it does, takes its conversation, and gives its server back.
-    async fn let_go(&mut self) {
-        let Some(Session { lease, talk, events, .. }) = self.session.take() else { return };
-        drop(events);
-        self.forget_server();
-        let aborted = talk.abort().await;
-        let home = environment::home(&self.shared.config.root, &self.place.agent);
-        let is_evicted = self.view.borrow().machine.is_evicted();
-        self.taken = match (aborted, is_evicted) {
-            // A server that does not even abort will not answer this either.
-            (false, _) => None,
-            (true, true) => conversation::take_quickly(&talk, &self.place, &home).await,
-            (true, false) => conversation::take(&talk, &self.place, &home).await,
-        };
-        let clean = lease.release().await;
-        self.shared.tools.forget(&self.place.agent);
-        self.view.send_modify(|view| view.is_loose = !clean);
-        self.left = if clean { Ok(()) } else { Err("processes of the agent are still running".to_owned()) };
-    }
-
-    /// Its port may be another agent's soon.
-    fn forget_server(&self) {
-        self.view.send_modify(|view| (view.port, view.session) = (None, None));
-    }
-
-    fn answer_enders(&mut self) {
-        for ender in self.enders.drain(..) {
-            let _ = ender.send(self.left.clone());
-        }
     }
 }
 

@@ -64,6 +64,17 @@ pub struct Fetched {
     scratch: Scratch,
 }
 
+/// What the town has of an agent.
+#[derive(Debug)]
+pub enum Kept {
+    /// A conversation.
+    Conversation(Fetched),
+    /// Nothing that anybody could continue.
+    Nothing,
+    /// It did not say. What it has must stay there.
+    Unknown,
+}
+
 impl Fetched {
     /// What the agent's program imports.
     pub fn file(&self) -> PathBuf {
@@ -126,27 +137,31 @@ fn not_kept<T>(place: &Place, error: &str) -> Option<T> {
     None
 }
 
-/// What the town has of an agent. None: nothing that could be continued, and then the agent starts afresh.
-pub async fn fetch(town: &Home, place: &Place, home: &Path) -> Option<Fetched> {
+/// What the town has of an agent. Without a conversation to continue, the agent starts afresh.
+pub async fn fetch(town: &Home, place: &Place, home: &Path) -> Kept {
     let started_ms = now_ms();
     let fetched = async {
         let scratch = Scratch::new(home).map_err(|error| error.to_string())?;
         let (plain, packed) = (scratch.0.join("export.json"), scratch.0.join("export.json.gz"));
         if !town.fetch_snapshot(place, &packed).await.map_err(|error| error.to_string())? {
-            return Ok(None);
+            return Ok(Kept::Nothing);
         }
-        let reading = tokio::task::spawn_blocking(move || read(&packed, &plain));
-        let info = reading.await.map_err(|error| error.to_string())??;
-        Ok::<_, String>(info.map(|info| Fetched { session: info.id, title: info.title, scratch }))
+        let reading = tokio::task::spawn_blocking(move || read(&packed, &plain)).await;
+        Ok::<_, String>(match reading.map_err(|error| error.to_string())? {
+            Ok(Some(info)) => Kept::Conversation(Fetched { session: info.id, title: info.title, scratch }),
+            Ok(None) => Kept::Nothing,
+            Err(error) => {
+                // It came whole: nobody will ever read it.
+                log::warn(ROLE, "conversation_not_readable", json!({ "agent": place.agent, "error": error }));
+                Kept::Nothing
+            }
+        })
     };
-    match fetched.await {
-        Ok(fetched) => fetched,
-        Err(error) => {
-            let ms = now_ms().saturating_sub(started_ms);
-            log::warn(ROLE, "conversation_not_fetched", json!({ "agent": place.agent, "error": error, "ms": ms }));
-            None
-        }
-    }
+    fetched.await.unwrap_or_else(|error| {
+        let ms = now_ms().saturating_sub(started_ms);
+        log::warn(ROLE, "conversation_not_fetched", json!({ "agent": place.agent, "error": error, "ms": ms }));
+        Kept::Unknown
+    })
 }
 
 /// An empty file is what a town without one may answer.

@@ -28,9 +28,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::path::PathBuf;
 
-/// Variables that a start brings for the container itself.
-const NOT_FOR_AGENTS: [&str; 6] =
-    ["GIT_TOKEN", "GITHUB_TOKEN", "GITHUB_CLI_PAT", "GITLAB_TOKEN", "KILOCODE_TOKEN", "GASTOWN_CONTAINER_TOKEN"];
+/// Variables that a start brings for the container itself. They change while agents run, so nothing keeps those of a start.
+pub const TOKENS: [&str; 7] = [
+    "GIT_TOKEN",
+    "GITHUB_TOKEN",
+    "GITHUB_CLI_PAT",
+    "GITLAB_TOKEN",
+    "KILOCODE_TOKEN",
+    "GASTOWN_CONTAINER_TOKEN",
+    "GASTOWN_SESSION_TOKEN",
+];
 /// Gives git the token that is in the environment.
 const HELPER: &str = "!f() { test \"$1\" = get && \
     printf 'username=%s\\npassword=%s\\n' \"$GASTOWN_GIT_USER\" \"$GASTOWN_GIT_TOKEN\"; }; f";
@@ -40,18 +47,21 @@ pub fn home(root: &Path, agent: &AgentId) -> PathBuf {
     root.join("home/agents").join(agent.as_str())
 }
 
-/// Who reads the variables that concern one agent, or one rig: those that came with it, then the town's, then the container's.
-pub fn variable(shared: &Shared, own: &BTreeMap<String, String>, name: &str) -> Option<String> {
-    let own = own.get(name).cloned().or_else(|| shared.live.environment().remove(name));
-    own.or_else(|| std::env::var(name).ok()).filter(|value| !value.is_empty())
-}
-
 /// Who an agent's commits are by.
 pub fn author(shared: &Shared, request: &StartAgent) -> Author {
-    let named = |name: &str| variable(shared, &request.env_vars, name);
+    let named = |name: &str| shared.live.variable(&request.env_vars, name);
     Author {
         name: named("GASTOWN_GIT_AUTHOR_NAME").unwrap_or_else(|| format!("{} (gastown)", request.name)),
         email: named("GASTOWN_GIT_AUTHOR_EMAIL").unwrap_or_else(|| format!("{}@gastown.local", slug(&request.name))),
+    }
+}
+
+/// Who a commit is by that no agent made: a merge, the first one of an empty repository, work that nobody owns any more.
+pub fn town_author(shared: &Shared, own: &BTreeMap<String, String>) -> Author {
+    let named = |name: &str| shared.live.variable(own, name);
+    Author {
+        name: named("GASTOWN_GIT_AUTHOR_NAME").unwrap_or_else(|| "Gastown".to_owned()),
+        email: named("GASTOWN_GIT_AUTHOR_EMAIL").unwrap_or_else(|| "gastown@kilo.ai".to_owned()),
     }
 }
 
@@ -64,18 +74,22 @@ pub fn repo(
     own: &BTreeMap<String, String>,
     author: Author,
 ) -> Result<RigRepo, InvalidName> {
-    let tokens = Tokens::read(|name| variable(shared, own, name));
+    let tokens = Tokens::read(|name| shared.live.variable(own, name));
     RigRepo::parse(rig.clone(), url, default_branch, &tokens, author, shared.config.allow_loopback)
 }
 
 /// The model that an agent talks to: the container's own, unless the start names another one of the same provider.
 pub fn model(shared: &Shared, request: &StartAgent) -> Option<Model> {
     let model = shared.config.model.clone()?;
-    let other = request.model.strip_prefix(PROVIDER).and_then(|name| name.strip_prefix('/'));
-    Some(match other.filter(|name| !name.is_empty()) {
+    Some(match of_provider(&request.model) {
         Some(name) => Model { name: name.to_owned(), ..model },
         None => model,
     })
+}
+
+/// The name of a model of the container's provider.
+fn of_provider(model: &str) -> Option<&str> {
+    model.strip_prefix(PROVIDER)?.strip_prefix('/').filter(|name| !name.is_empty())
 }
 
 /// What the agent server gets. `tools` are the servers of the agent's tools, by name.
@@ -113,7 +127,8 @@ pub fn for_agent(
     environment.extend(SWITCHES.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let credential = repo.and_then(|repo| repo.credential.as_ref());
     environment.extend(for_git_host(pat(shared, request), credential, repo.map(|repo| &repo.url)));
-    let configuration = configuration(model, tools);
+    let small = request.small_model.as_deref().and_then(of_provider);
+    let configuration = configuration(model, small, tools);
     environment.push(("KILO_CONFIG_CONTENT".to_owned(), configuration.to_string()));
     environment
 }
@@ -134,15 +149,15 @@ pub fn redactor(
     Redactor::new([&model.api_key].into_iter().chain(&pat).chain(token).chain(&of_tools).chain(&own))
 }
 
-/// The variables that the town and the start give the agent.
+/// The variables that the start and the town give the agent. Of two with one name the later one counts, which is the town's newest.
 fn outside(shared: &Shared, request: &StartAgent) -> impl Iterator<Item = (String, String)> {
-    let all = shared.live.environment().into_iter().chain(request.env_vars.clone());
-    all.filter(|(name, value)| is_free(name) && !NOT_FOR_AGENTS.contains(&name.as_str()) && !value.contains('\0'))
+    let all = request.env_vars.clone().into_iter().chain(shared.live.environment());
+    all.filter(|(name, value)| is_free(name) && !TOKENS.contains(&name.as_str()) && !value.contains('\0'))
 }
 
 /// What the user gave for `gh`.
 fn pat(shared: &Shared, request: &StartAgent) -> Option<String> {
-    variable(shared, &request.env_vars, "GITHUB_CLI_PAT")
+    shared.live.variable(&request.env_vars, "GITHUB_CLI_PAT")
 }
 
 /// What the agent pushes with, good for its repository's host alone; and `GH_TOKEN` for `gh`, which no other host is shown.
@@ -163,10 +178,22 @@ fn for_git_host(pat: Option<String>, credential: Option<&Credential>, url: Optio
     environment
 }
 
-/// Everything is allowed, because nobody is there to ask.
-fn configuration(model: &Model, tools: Value) -> Value {
+/// Everything is allowed, because nobody is there to ask. `small` is the model for small things, such as titles and summaries; without one it is the same.
+fn configuration(model: &Model, small: Option<&str>, tools: Value) -> Value {
     let mut configuration = of_model(model);
+    if let Some(name) = small.filter(|name| *name != model.name) {
+        let pointer = format!("/provider/{PROVIDER}/models");
+        let of_small = of_model(&Model { name: name.to_owned(), ..model.clone() });
+        if let (Some(Value::Object(models)), Some(Value::Object(small))) =
+            (configuration.pointer_mut(&pointer), of_small.pointer(&pointer))
+        {
+            models.extend(small.clone());
+        }
+    }
     if let Some(sections) = configuration.as_object_mut() {
+        if let Some(name) = small {
+            sections.insert("small_model".to_owned(), format!("{PROVIDER}/{name}").into());
+        }
         sections.insert("permission".to_owned(), json!({ "*": "allow" }));
         sections.insert("mcp".to_owned(), tools);
     }
@@ -196,6 +223,22 @@ mod tests {
         let mut git = git.spawn().unwrap();
         git.stdin.take().unwrap().write_all(format!("protocol=https\nhost={host}\n\n").as_bytes()).unwrap();
         String::from_utf8(git.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn small_things_go_to_the_small_model_if_the_provider_has_it() {
+        let model = Model {
+            base_url: "http://127.0.0.1:1/v1".into(),
+            api_key: Secret("key".into()),
+            name: "large".into(),
+            sees_images: false,
+        };
+        let with = configuration(&model, of_provider("holdfast/small"), json!({}));
+        assert_eq!((&with["model"], &with["small_model"]), (&json!("holdfast/large"), &json!("holdfast/small")));
+        let models = &with["provider"]["holdfast"]["models"];
+        assert_eq!((&models["small"]["name"], &models["large"]["name"]), (&json!("small"), &json!("large")));
+        let without = configuration(&model, of_provider("anthropic/other"), json!({}));
+        assert_eq!(without["small_model"], "holdfast/large");
     }
 
     #[test]

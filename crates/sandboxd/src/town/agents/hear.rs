@@ -2,11 +2,11 @@
 
 use super::actor::Actor;
 use crate::clock::now_ms;
-use crate::town::limits::EVENT_POST_TIMEOUT;
 use sandbox_core::agent::AgentEvent;
 use sandbox_core::managed::Input;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::sync::Arc;
 
 /// A request that a person would answer.
 #[derive(Deserialize)]
@@ -57,15 +57,11 @@ impl Actor {
 
     /// Tells viewers, and the town if the event is one that is kept.
     pub(super) fn publish(&self, name: &str, data: String, is_kept: bool) {
-        let Ok(data) = RawValue::from_string(data) else { return };
+        let Ok(data) = RawValue::from_string(data).map(Arc::<RawValue>::from) else { return };
         self.shared.feed.say(&self.place.agent, name, data.clone());
-        let Some(post) = is_kept.then(|| self.shared.posts.clone().try_acquire_owned().ok()).flatten() else { return };
-        let (shared, place, name) = (self.shared.clone(), self.place.clone(), name.to_owned());
-        self.shared.background.spawn(async move {
-            // For viewers only: what is lost is lost.
-            let _ = shared.home.tell_event(&place, &name, &data, EVENT_POST_TIMEOUT).await;
-            drop(post);
-        });
+        if is_kept {
+            self.posts.send(name, data);
+        }
     }
 }
 

@@ -3,18 +3,23 @@
 //! | Module | Subject |
 //! | --- | --- |
 //! | [`startup`], [`environment`] | from the request to a session |
-//! | [`actor`], [`hear`] | one agent, from its start to its end |
+//! | [`actor`], [`hear`], [`ending`] | one agent, from its start to its end |
+//! | [`posts`] | what the town is told of it for viewers |
 //! | [`view`] | what is known of it from outside |
 //! | [`talk`], [`servers`] | its session, and the agent servers |
-//! | [`conversation`] | what is kept of it at the town |
+//! | [`conversation`], [`instructions`] | what is kept of it at the town, and what the mayor finds in its workspace |
 //! | [`saving`] | what is kept of its work when the container ends |
-//! | [`registry`] | which agents are live, as the town knows it |
+//! | [`registry`], [`hydration`] | which agents are live, as the town knows it; and what a new container makes of that |
 //! | [`words`] | what the container says to agents |
 
 mod actor;
 mod conversation;
+mod ending;
 pub mod environment;
 mod hear;
+mod hydration;
+mod instructions;
+mod posts;
 mod registry;
 mod saving;
 mod servers;
@@ -25,6 +30,7 @@ mod view;
 mod words;
 
 pub use actor::Reason;
+pub use instructions::InstructError;
 pub use startup::StartError;
 pub use view::View;
 pub use words::EVICTION;
@@ -35,6 +41,7 @@ use super::limits::AGENTS_MAX;
 use super::limits::COMMANDS_MAX;
 use crate::clock::now_ms;
 use actor::Actor;
+use posts::Posts;
 use protocol::id::AgentId;
 use protocol::town::agent::Role;
 use protocol::town::container::StartAgent;
@@ -44,7 +51,6 @@ use sandbox_core::drain::Standing;
 use sandbox_core::managed::Managed;
 use shared::Shared;
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -92,7 +98,7 @@ pub struct Agents {
     slots: Mutex<HashMap<AgentId, Arc<Slot>>>,
     /// False until those of the registry have been started.
     hydrated: watch::Sender<bool>,
-    registry: tokio::sync::Mutex<registry::Registry>,
+    registry: registry::Registry,
 }
 
 #[derive(Default)]
@@ -133,13 +139,8 @@ impl Agent {
 
     /// Whether it is over, and something of it may still run.
     fn is_letting_go(&self) -> bool {
-        self.view().status().is_over() && !self.commands.is_closed()
-    }
-
-    /// Replaces the instructions that it finds in its workspace.
-    pub async fn instruct(&self, text: &str) -> io::Result<()> {
-        let worktree = self.view().worktree.clone().ok_or(io::ErrorKind::NotFound)?;
-        tokio::fs::write(worktree.path().join(startup::INSTRUCTIONS), text).await
+        let view = self.view();
+        view.status().is_over() && !view.is_released && !self.commands.is_closed()
     }
 
     /// What calls about it name.
@@ -160,12 +161,20 @@ impl Agents {
         self.refuse_if_draining()?;
         let id = request.agent_id.clone();
         let slot = self.slots().entry(id).or_default().clone();
+        // What was lost is brought back for those that miss it: not if the town has started it meanwhile.
+        let is_late = || reason == Reason::Lost && slot.current().is_some();
+        if is_late() {
+            return Err(StartError::Aborted);
+        }
         if let Some(current) = slot.current().filter(|current| !current.view().status().is_over()) {
             // Before the wait, so that a start that hangs gives way.
             let _ = current.end(false).await;
         }
         let _alone = slot.starting.lock().await;
         self.refuse_if_draining()?;
+        if is_late() {
+            return Err(StartError::Aborted);
+        }
         if let Some(last) = slot.current() {
             let _ = last.end(false).await;
             // Also one that ended by itself may still be giving its server back, or its conversation away.
@@ -188,7 +197,10 @@ impl Agents {
         let is_mayor = kind(&request.role) == Kind::Mayor;
         let waits = self.shared.config.limits.waits(request.role == Role::Refinery);
         let machine = Managed::new(is_mayor, waits, self.shared.home.is_draining());
-        let (view, seen) = watch::channel(View::new(machine, now_ms()));
+        let mut known = View::new(machine, now_ms());
+        // Work of an earlier start, which a drain finds from the beginning.
+        known.worktree = startup::existing(&self.shared, &request).map(Arc::new);
+        let (view, seen) = watch::channel(known);
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let (tell, started) = oneshot::channel();
         let agent = Agent { request: Arc::new(request), view: seen, commands };
@@ -198,6 +210,7 @@ impl Agents {
             place: agent.place(),
             view,
             commands: orders,
+            posts: Posts::new(&self.shared, &agent.place()),
             asked: JoinSet::new(),
             enders: Vec::new(),
             left: Ok(()),

@@ -1,105 +1,98 @@
-//! The list of live agents at the town, and what a new container makes of it (spec/town.md 6.8).
+//! The list of live agents at the town (spec/town.md 6.8): what it is told of those here.
 //!
-//! A container that could say goodbye leaves an empty list. What is on it was lost in the middle: those agents are started again, on the
-//! branches that the remote has, before the town may start others.
+//! The town has one list, and each report replaces it. So until this container has read what the last one left there, it reports nothing; and
+//! until an agent of that list is back, or known not to be wanted, it is reported along with the live ones. Whenever this process ends, the
+//! next one finds whom it has still to bring back.
 
 use super::Agents;
-use super::actor::Reason;
+use super::environment::TOKENS;
 use crate::log;
-use crate::town::home::Beat;
-use crate::town::home::Place;
+use protocol::id::AgentId;
 use protocol::town::container::RegistryEntry;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 const ROLE: &str = "town";
 
-/// What the town was told last. Held while it is told, so that an older list never comes after a newer one.
+/// What is known of the town's list.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    closed: bool,
+    /// Held while the town is told, so that an older list never comes after a newer one. True: it was told for the last time.
+    closed: tokio::sync::Mutex<bool>,
+    /// Agents of the last container that are not back yet. None: the list was not read yet.
+    left: Mutex<Option<Vec<RegistryEntry>>>,
+}
+
+impl Registry {
+    /// The list was read.
+    pub fn read(&self, entries: Vec<RegistryEntry>) {
+        *self.left() = Some(entries);
+    }
+
+    /// An agent of the list is back, or is not wanted any more.
+    pub fn settle(&self, agent: &AgentId) {
+        if let Some(left) = self.left().as_mut() {
+            left.retain(|entry| entry.agent_id != *agent);
+        }
+    }
+
+    /// Those that are not back yet. None: nobody knows.
+    pub fn unsettled(&self) -> Option<Vec<RegistryEntry>> {
+        self.left().clone()
+    }
+
+    fn left(&self) -> MutexGuard<'_, Option<Vec<RegistryEntry>>> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Agents {
-    /// Starts what was lost with the last container, and lets others start then.
-    pub async fn hydrate(self: Arc<Self>) {
-        match self.shared.home.registry().await {
-            Ok(entries) => {
-                for entry in entries {
-                    // Their hearts do not beat: the town starts again what it misses.
-                    if self.shared.home.is_draining() {
-                        break;
-                    }
-                    let agent = entry.agent_id.clone();
-                    if !self.is_wanted(&entry).await {
-                        log::info(ROLE, "agent_not_hydrated", json!({ "agent": agent }));
-                        continue;
-                    }
-                    log::info(ROLE, "agent_hydrated", json!({ "agent": agent }));
-                    // How it went is logged by the agent itself.
-                    let _ = self.start(entry.request, Reason::Lost).await;
-                }
-            }
-            Err(error) => log::warn(ROLE, "registry_not_read", json!({ "error": error.to_string() })),
-        }
-        self.hydrated.send_replace(true);
-    }
-
-    /// Whether an agent still holds what it worked on: while there was no container, the town may have given that to another, and two would
-    /// work on it. Its heart beats first, so that the town gives it to nobody while it starts. A town that does not say is not served by a
-    /// guess: it starts again what it misses.
-    async fn is_wanted(&self, entry: &RegistryEntry) -> bool {
-        let request = &entry.request;
-        let Some(bead) = &request.bead_id else { return true };
-        let place = Place { rig: request.rig_id.clone(), agent: request.agent_id.clone() };
-        let beat = Beat { rig: place.rig.clone(), agent: place.agent.clone(), last_event: None, active_tools: vec![] };
-        self.shared.home.beat(&[beat]).await;
-        self.shared.home.work_of(&place).await.is_ok_and(|work| work.as_ref() == Some(bead))
-    }
-
-    /// Waits until those that were lost are back.
-    pub async fn wait_until_hydrated(&self) {
-        let _ = self.hydrated.subscribe().wait_for(|hydrated| *hydrated).await;
-    }
-
     /// Tells the town of every change, for ever.
-    pub async fn keep_registry(self: Arc<Self>) {
+    pub async fn keep_registry(self: std::sync::Arc<Self>) {
         loop {
             self.shared.registry_changed.notified().await;
-            self.tell_registry().await;
+            let closed = self.registry.closed.lock().await;
+            let Some(left) = self.registry.unsettled().filter(|_| !*closed) else { continue };
+            let live = self.all().into_iter().filter(|agent| agent.view().status().is_live());
+            let mut entries: Vec<RegistryEntry> = live
+                .map(|agent| {
+                    let workdir =
+                        agent.view().worktree.as_ref().map(|worktree| worktree.path().to_string_lossy().into());
+                    RegistryEntry {
+                        agent_id: agent.request.agent_id.clone(),
+                        request: (*agent.request).clone(),
+                        workdir: workdir.unwrap_or_default(),
+                        env: BTreeMap::new(),
+                    }
+                })
+                .collect();
+            let is_new = |entry: &RegistryEntry| !entries.iter().any(|live| live.agent_id == entry.agent_id);
+            let left: Vec<RegistryEntry> = left.into_iter().filter(is_new).collect();
+            entries.extend(left);
+            self.report(entries).await;
         }
     }
 
-    async fn tell_registry(&self) {
-        let registry = self.registry.lock().await;
-        if registry.closed {
-            return;
-        }
-        let live = self.all().into_iter().filter(|agent| agent.view().status().is_live());
-        let entries: Vec<RegistryEntry> = live
-            .map(|agent| {
-                let workdir = agent.view().worktree.as_ref().map(|worktree| worktree.path().to_string_lossy().into());
-                RegistryEntry {
-                    agent_id: agent.request.agent_id.clone(),
-                    request: (*agent.request).clone(),
-                    workdir: workdir.unwrap_or_default(),
-                    env: BTreeMap::new(),
-                }
-            })
-            .collect();
-        self.report(&entries).await;
-    }
-
-    /// Tells the town that no agent is live, and nothing after that.
+    /// Tells the town, for the last time, that none of the agents here is live any more.
     pub async fn clear_registry(&self) {
-        let mut registry = self.registry.lock().await;
-        registry.closed = true;
-        self.report(&[]).await;
+        let mut closed = self.registry.closed.lock().await;
+        *closed = true;
+        let Some(left) = self.registry.unsettled() else {
+            return log::info(ROLE, "registry_left_alone", json!({}));
+        };
+        let is_elsewhere = |entry: &RegistryEntry| self.get(&entry.agent_id).is_err();
+        self.report(left.into_iter().filter(is_elsewhere).collect()).await;
     }
 
-    async fn report(&self, entries: &[RegistryEntry]) {
-        if let Err(error) = self.shared.home.set_registry(entries).await {
+    async fn report(&self, mut entries: Vec<RegistryEntry>) {
+        for entry in &mut entries {
+            // The next container is given its own, which are newer.
+            entry.request.env_vars.retain(|name, _| !TOKENS.contains(&name.as_str()));
+        }
+        if let Err(error) = self.shared.home.set_registry(&entries).await {
             log::warn(ROLE, "registry_not_told", json!({ "agents": entries.len(), "error": error.to_string() }));
         }
     }

@@ -8,6 +8,7 @@ use crate::session::kilo::server::Gone;
 use crate::session::kilo::server::Running;
 use crate::town::limits::AGENT_SERVERS_MAX;
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,12 +16,15 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::Weak;
+use std::thread::available_parallelism;
 use tokio::sync::Semaphore;
 
 /// All of them.
 #[derive(Debug)]
 pub struct Servers {
     places: Arc<Semaphore>,
+    /// A start takes a processor for seconds. More of them at a time make each other slower, until all are out of time.
+    starts: Semaphore,
     known: Mutex<HashMap<Key, Slot>>,
 }
 
@@ -42,7 +46,13 @@ pub struct Lease {
 impl Servers {
     /// None runs.
     pub fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(AGENT_SERVERS_MAX)), known: Mutex::default() }
+        Self::with_starts(available_parallelism().map_or(1, NonZero::get))
+    }
+
+    /// So many may start at the same time.
+    fn with_starts(starts: usize) -> Self {
+        let places = Arc::new(Semaphore::new(AGENT_SERVERS_MAX));
+        Self { places, starts: Semaphore::new(starts), known: Mutex::default() }
     }
 
     /// How many run.
@@ -65,11 +75,17 @@ impl Servers {
         }
         let place = self.places.clone().try_acquire_owned();
         let place = place.map_err(|_| format!("{AGENT_SERVERS_MAX} agent servers run already"))?;
+        let _turn = self.starts.acquire().await;
         let running = Running::start(kilo, environment, workdir, place).await?;
         let shared = Shared { port: running.port, gone: running.gone(), running: Mutex::new(Some(running)) };
         let lease = Lease { shared: Arc::new(shared) };
         *slot = Arc::downgrade(&lease.shared);
         Ok(lease)
+    }
+
+    /// Whether an agent works in `workdir`, or is about to.
+    pub fn serves(&self, workdir: &Path) -> bool {
+        self.known().iter().any(|((known, _), slot)| known == workdir && (Arc::strong_count(slot) > 1 || in_use(slot)))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
@@ -125,6 +141,7 @@ mod tests {
         let lease = async |agent: &str| servers.lease(&kilo, folder.path(), &of(agent)).await.unwrap();
         let (first, second) = tokio::join!(lease("a"), lease("a"));
         assert_eq!((first.port(), servers.count()), (second.port(), 1));
+        assert!(servers.serves(folder.path()) && !servers.serves(&kilo));
         let other = lease("b").await;
         assert_ne!(other.port(), first.port());
         assert_eq!(servers.count(), 2);
@@ -132,9 +149,34 @@ mod tests {
         assert!(first.release().await);
         assert!(second.gone().borrow().is_none());
         assert!(second.release().await && other.release().await);
-        assert_eq!(servers.count(), 0);
+        assert_eq!((servers.count(), servers.serves(folder.path())), (0, false));
         let again = lease("a").await;
         assert_eq!(servers.count(), 1);
         assert!(again.release().await);
+    }
+
+    /// Fails where another one is starting.
+    const ALONE: &str = "#!/bin/sh\nmkdir \"$HOME/starting\" || exit 1\nsleep 0.1\nrmdir \"$HOME/starting\"\n\
+        echo \"kilo server listening on http://127.0.0.1:$5\"\nexec sleep 600\n";
+
+    #[tokio::test]
+    async fn servers_start_one_after_the_other_where_there_is_one_processor() {
+        let folder = tempfile::tempdir().unwrap();
+        let kilo = folder.path().join("kilo");
+        fs::write(&kilo, ALONE).unwrap();
+        fs::set_permissions(&kilo, fs::Permissions::from_mode(0o755)).unwrap();
+        let home = folder.path().to_string_lossy().into_owned();
+        let of = |agent: &str| {
+            let path = std::env::var("PATH").unwrap();
+            [("PATH", path.as_str()), ("HOME", &home), ("AGENT", agent)]
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .to_vec()
+        };
+        let servers = Servers::with_starts(1);
+        let lease = async |agent: &str| servers.lease(&kilo, folder.path(), &of(agent)).await;
+        let (first, second, third) = tokio::join!(lease("a"), lease("b"), lease("c"));
+        for lease in [first, second, third] {
+            assert!(lease.unwrap().release().await);
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::town::git::COMMAND_TIMEOUT;
 use crate::town::git::GitManager;
 use crate::town::git::Settings;
 use crate::town::home::Home;
-use crate::town::limits::EVENT_POSTS_MAX;
+use crate::town::limits::EVENT_POSTS_BYTES_MAX;
 use crate::town::live::Live;
 use crate::town::tools::Tools;
 use std::net::SocketAddr;
@@ -33,7 +33,7 @@ pub struct Shared {
     /// Who watches.
     pub feed: Feed,
     /// All git.
-    pub git: GitManager,
+    pub git: Arc<GitManager>,
     /// What agents may ask of the town.
     pub tools: Arc<Tools>,
     /// Where this process listens.
@@ -44,7 +44,7 @@ pub struct Shared {
     pub changed: watch::Sender<()>,
     /// The list of live agents is not what the town was told last.
     pub registry_changed: Notify,
-    /// Events on their way to the town.
+    /// Room for events on their way to the town, in bytes.
     pub posts: Arc<Semaphore>,
     /// What nobody waits for until the process ends.
     pub background: Background,
@@ -53,17 +53,17 @@ pub struct Shared {
 impl Shared {
     /// For a town that has no agents yet.
     pub fn new(config: Config, http: reqwest::Client, live: Arc<Live>, home: Arc<Home>, address: SocketAddr) -> Self {
-        let git = GitManager::new(Settings {
+        let git = Arc::new(GitManager::new(Settings {
             root: config.root.clone(),
             path: config.path.clone(),
             allow_loopback: config.allow_loopback,
             command_timeout: COMMAND_TIMEOUT,
-        });
+        }));
         Self {
             config,
             http,
             live,
-            tools: Arc::new(Tools::new(home.clone())),
+            tools: Arc::new(Tools::new(home.clone(), git.clone())),
             home,
             address,
             feed: Feed::new(),
@@ -71,7 +71,7 @@ impl Shared {
             servers: Servers::new(),
             changed: watch::channel(()).0,
             registry_changed: Notify::new(),
-            posts: Arc::new(Semaphore::new(EVENT_POSTS_MAX)),
+            posts: Arc::new(Semaphore::new(EVENT_POSTS_BYTES_MAX)),
             background: Background::default(),
         }
     }

@@ -5,8 +5,10 @@
 
 use super::conversation;
 use super::conversation::Fetched;
+use super::conversation::Kept;
 use super::environment;
 use super::environment::author;
+use super::instructions;
 use super::servers::Lease;
 use super::shared::Shared;
 use super::talk::Talk;
@@ -27,7 +29,10 @@ use crate::town::git::RigRepo;
 use crate::town::git::Worktree;
 use crate::town::home::Place;
 use crate::town::prompts::with_prime;
+use crate::town::tools::Review;
+use crate::town::tools::Work;
 use protocol::id::KiloSessionId;
+use protocol::town::agent::Role;
 use protocol::town::container::StartAgent;
 use sandbox_core::drain::Kind;
 use sandbox_core::limits::Limits;
@@ -40,8 +45,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 const ROLE: &str = "town";
-/// Where the mayor finds what it is for.
-pub(super) const INSTRUCTIONS: &str = "AGENTS.md";
 /// The event stream opens at once (spec/kilo.md 5).
 const EVENTS_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -82,6 +85,8 @@ pub struct Session {
     pub redactor: Redactor,
     /// Whether it continues an earlier conversation.
     pub resumed: bool,
+    /// Whether its conversation is put away. Not if there may be an earlier one that could not be had: that would be lost.
+    pub keeps: bool,
 }
 
 /// Starts it. What is known on the way is put into `view`.
@@ -97,28 +102,29 @@ pub async fn start(
     DirBuilder::new().recursive(true).mode(0o700).create(&home)?;
 
     let (worktree, repo) = worktree(shared, request).await?;
-    let workdir = worktree.path().to_owned();
-    view.send_modify(|view| view.worktree = Some(Arc::new(worktree)));
+    let (workdir, worktree) = (worktree.path().to_owned(), Arc::new(worktree));
+    view.send_modify(|view| view.worktree = Some(worktree.clone()));
     // A drain saves only where it knows of a worktree.
     shared.changed.send_replace(());
     let is_mayor = kind(&request.role) == Kind::Mayor;
     let mut system = request.system_prompt.as_deref();
     if is_mayor && let Some(text) = system.take() {
-        tokio::fs::write(workdir.join(INSTRUCTIONS), text).await?;
+        instructions::write(&worktree, text).await?;
     }
     check_out_for_mayor(shared, request);
 
-    let tools = shared.tools.admit(&place, &request.role, &request.branch, shared.address);
+    let work = Work { branch: request.branch.clone(), review: review(request, repo.as_ref())? };
+    let tools = shared.tools.admit(&place, &request.role, work, shared.address);
     let redactor = environment::redactor(shared, request, &model, &tools, repo.as_ref());
     let environment = environment::for_agent(shared, request, &model, tools, repo.as_ref());
-    let fetched = conversation::fetch(&shared.home, &place, &home).await;
-    let fetched = fetched.filter(|fetched| is_mayor || fetched.title == request.branch);
-    let resumed = match fetched {
-        Some(fetched) => {
+    let kept = conversation::fetch(&shared.home, &place, &home).await;
+    let is_known = !matches!(kept, Kept::Unknown);
+    let resumed = match kept {
+        Kept::Conversation(fetched) if is_mayor || fetched.title == request.branch => {
             let importer = Importer { kilo, environment: &environment, workspace: &workdir, redactor: &redactor };
             import(&importer, &fetched, &place).await
         }
-        None => None,
+        Kept::Conversation(_) | Kept::Nothing | Kept::Unknown => None,
     };
     let lease = shared.servers.lease(kilo, &workdir, &environment).await;
     let lease = lease.map_err(|error| StartError::Server(redactor.clean(&error)))?;
@@ -134,7 +140,7 @@ pub async fn start(
     };
     let talk = Talk::with(&shared.http, lease.port(), session, &model.name, system.as_deref());
     let events = subscribe(&talk).await?;
-    Ok(Session { lease, talk, events, redactor, resumed: resumed.is_some() })
+    Ok(Session { lease, talk, events, redactor, resumed: resumed.is_some(), keeps: is_known })
 }
 
 /// Brings the rigs that the mayor may look into up to date, beside its start.
@@ -159,19 +165,38 @@ fn check_out_for_mayor(shared: &Arc<Shared>, request: &StartAgent) {
 async fn worktree(shared: &Shared, request: &StartAgent) -> Result<(Worktree, Option<RigRepo>), StartError> {
     let author = author(shared, request);
     if request.lightweight {
-        let kind = match kind(&request.role) {
-            Kind::Mayor => Lightweight::Mayor,
-            Kind::Triage | Kind::Worker => Lightweight::Triage,
-        };
-        return Ok((shared.git.workspace(&request.rig_id, kind, &author).await?, None));
+        let workspace = shared.git.workspace(&request.rig_id, workspace(&request.role), &author).await?;
+        return Ok((workspace, None));
     }
     let repo = repo(shared, request)?;
     let checkout = Checkout {
         branch: Branch::parse(&request.branch)?,
         start_point: request.start_point.as_deref().map(Branch::parse).transpose()?,
     };
-    let worktree = shared.git.worktree(&repo, &checkout).await?;
+    let worktree = shared.git.worktree(&repo, &checkout, |path| shared.servers.serves(path)).await?;
     Ok((worktree, Some(repo)))
+}
+
+/// Where it works, if that is there from an earlier start.
+pub fn existing(shared: &Shared, request: &StartAgent) -> Option<Worktree> {
+    if request.lightweight {
+        return shared.git.existing_workspace(&request.rig_id, workspace(&request.role));
+    }
+    shared.git.existing(&request.rig_id, &Branch::parse(&request.branch).ok()?)
+}
+
+fn workspace(role: &Role) -> Lightweight {
+    match kind(role) {
+        Kind::Mayor => Lightweight::Mayor,
+        Kind::Triage | Kind::Worker => Lightweight::Triage,
+    }
+}
+
+/// What it is to see merged, if it is a reviewer.
+fn review(request: &StartAgent, repo: Option<&RigRepo>) -> Result<Option<Review>, InvalidName> {
+    let (Some(target), Some(repo)) = (&request.target_branch, repo) else { return Ok(None) };
+    let (branch, target) = (Branch::parse(&request.branch)?, Branch::parse(target)?);
+    Ok(Some(Review { repo: repo.clone(), variables: request.env_vars.clone(), branch, target }))
 }
 
 /// The repository of an agent, with what its host is shown now.

@@ -9,15 +9,11 @@ use crate::session::transfer::TransferError;
 use crate::town::limits::ABORT_TIMEOUT;
 use crate::town::limits::CONVERSATION_TIMEOUT;
 use protocol::id::KiloSessionId;
-use reqwest::RequestBuilder;
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
 
-/// The first prompt takes up to 2.5 s (spec/kilo.md 3); a freeze must not wait for one that hangs.
-const PROMPT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The two halves of an export.
 const PART_BYTES_MAX: u64 = limits::EXPORT_BYTES_MAX / 2;
 
@@ -66,8 +62,8 @@ impl Talk {
         self.client.session()
     }
 
-    /// Hands it a prompt. It answers at once; what follows comes as events.
-    pub async fn prompt(&self, text: &str) -> Result<(), CallError> {
+    /// Hands it a prompt, which it takes within `timeout`; what follows comes as events.
+    pub async fn prompt(&self, text: &str, timeout: Duration) -> Result<(), CallError> {
         let mut body = json!({
             "parts": [{ "type": "text", "text": text }],
             "model": { "providerID": PROVIDER, "modelID": self.model },
@@ -75,7 +71,14 @@ impl Talk {
         if let (Some(system), Some(fields)) = (&self.system, body.as_object_mut()) {
             fields.insert("system".to_owned(), system.as_str().into());
         }
-        self.post("prompt_async", &body).await
+        let call = self.http.post(format!("{}/session/{}/prompt_async", self.base, self.session()));
+        let answer = call.timeout(timeout).json(&body).send().await?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(());
+        }
+        let body = answer.text().await.unwrap_or_default();
+        Err(CallError::Answer { status, body: body.chars().take(300).collect() })
     }
 
     /// Ends whatever it is doing. False: the server did not say that it did.
@@ -95,17 +98,6 @@ impl Talk {
         let target = target.to_owned();
         let joined = tokio::task::spawn_blocking(move || join(&info, &messages, &target)).await;
         Ok(joined.unwrap_or_else(|error| Err(error.into()))?)
-    }
-
-    async fn post(&self, verb: &str, body: &Value) -> Result<(), CallError> {
-        let call: RequestBuilder = self.http.post(format!("{}/session/{}/{verb}", self.base, self.session()));
-        let answer = call.timeout(PROMPT_TIMEOUT).json(body).send().await?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = answer.text().await.unwrap_or_default();
-        Err(CallError::Answer { status, body: body.chars().take(300).collect() })
     }
 }
 

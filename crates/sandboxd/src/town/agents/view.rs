@@ -46,6 +46,8 @@ pub struct View {
     pub worktree: Option<Arc<Worktree>>,
     /// It was ended, and something that it started still runs.
     pub is_loose: bool,
+    /// Its agent server was given back, with all that it started.
+    pub is_released: bool,
     /// When it was started.
     pub started_at_ms: i64,
     /// When it was last heard.
@@ -94,6 +96,7 @@ impl View {
             session: None,
             worktree: None,
             is_loose: false,
+            is_released: false,
             started_at_ms: now_ms,
             last_activity_ms: now_ms,
             last_event: None,

@@ -4,10 +4,12 @@ use super::Town;
 use super::body;
 use super::body::Answer;
 use super::body::Refusal;
+use super::body::draining;
 use super::body::fine;
 use super::sockets::parameter;
 use crate::clock::now_ms;
 use crate::town::agents::Agent;
+use crate::town::agents::InstructError;
 use crate::town::agents::Reason;
 use crate::town::agents::StartError;
 use crate::town::feed::Event;
@@ -78,10 +80,6 @@ async fn begin(town: &Town, start: StartAgent, reason: Reason) -> Result<Agent, 
     })
 }
 
-fn draining() -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, StartError::Draining)
-}
-
 /// `POST /agents/{id}/stop`.
 pub async fn stop(State(town): Shared, Path(id): Path<String>) -> Answer {
     find(&town, &id)?.end(false).await.map_err(Refusal::failed)?;
@@ -117,11 +115,17 @@ pub async fn model(State(town): Shared, Path(id): Path<String>, request: Request
     fine(json!({ "updated": true }))
 }
 
-/// `PUT /agents/{id}/system-prompt`.
+/// `PUT /agents/{id}/system-prompt`, of the mayor.
 pub async fn system_prompt(State(town): Shared, Path(id): Path<String>, request: Request) -> Answer {
+    if town.is_draining() {
+        return Err(draining());
+    }
     let agent = find(&town, &id)?;
     let SystemPrompt { system_prompt } = body::read(request).await?;
-    agent.instruct(&system_prompt).await.map_err(Refusal::failed)?;
+    agent.instruct(&system_prompt).await.map_err(|failed| match failed {
+        InstructError::Disk(error) => Refusal::failed(error),
+        refused => Refusal::new(StatusCode::CONFLICT, refused),
+    })?;
     fine(json!({ "updated": true }))
 }
 

@@ -1,5 +1,6 @@
 //! Reads the bodies of calls, and says why a call is refused.
 
+use crate::town::agents::StartError;
 use crate::town::limits::BODY_BYTES_MAX;
 use axum::Json;
 use axum::body::to_bytes;
@@ -55,6 +56,11 @@ impl IntoResponse for Refusal {
         };
         (self.status, Json(body)).into_response()
     }
+}
+
+/// The container ends: what was begun now would be cut off.
+pub fn draining() -> Refusal {
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, StartError::Draining)
 }
 
 /// An answer of 200.

@@ -177,7 +177,6 @@ struct NewToken {
 async fn refresh_token(State(town): State<Arc<Town>>, request: Request) -> Answer {
     match body::read::<NewToken>(request).await {
         Ok(NewToken { token }) if !token.is_empty() => {
-            town.agents.wait_until_hydrated().await;
             town.agents.shared.live.set_token(Secret(token));
             fine(json!({ "refreshed": true }))
         }

@@ -4,10 +4,10 @@ use super::Town;
 use super::body;
 use super::body::Answer;
 use super::body::Refusal;
+use super::body::draining;
 use crate::log;
-use crate::session::config::Author;
 use crate::town::agents::environment::repo;
-use crate::town::agents::environment::variable;
+use crate::town::agents::environment::town_author;
 use crate::town::git::Branch;
 use crate::town::git::InvalidName;
 use axum::Json;
@@ -52,8 +52,11 @@ struct MergeOrder {
 
 /// `POST /repos/setup`.
 pub async fn set_up(State(town): State<Arc<Town>>, request: Request) -> Answer {
+    if town.is_draining() {
+        return Err(draining());
+    }
     let SetUp { rig_id, git_url, default_branch, env_vars } = body::read(request).await?;
-    let author = author(&town, &env_vars);
+    let author = town_author(&town.agents.shared, &env_vars);
     let repo = repo(&town.agents.shared, &rig_id, &git_url, &default_branch, &env_vars, author).map_err(wrong)?;
     let shared = town.agents.shared.clone();
     town.agents.shared.background.spawn(async move {
@@ -67,9 +70,12 @@ pub async fn set_up(State(town): State<Arc<Town>>, request: Request) -> Answer {
 
 /// `POST /git/merge`.
 pub async fn merge(State(town): State<Arc<Town>>, request: Request) -> Answer {
+    if town.is_draining() {
+        return Err(draining());
+    }
     let order: MergeOrder = body::read(request).await?;
-    let author = author(&town, &order.env_vars);
     let shared = town.agents.shared.clone();
+    let author = town_author(&shared, &order.env_vars);
     let repo = repo(&shared, &order.rig_id, &order.git_url, &order.target_branch, &order.env_vars, author);
     let repo = repo.map_err(wrong)?;
     let branch = Branch::parse(&order.branch).map_err(wrong)?;
@@ -85,15 +91,6 @@ pub async fn merge(State(town): State<Arc<Town>>, request: Request) -> Answer {
         }
     });
     accepted("The merge has begun")
-}
-
-/// Who a merge, or the first commit of an empty repository, is by.
-fn author(town: &Town, own: &BTreeMap<String, String>) -> Author {
-    let named = |name: &str| variable(&town.agents.shared, own, name);
-    Author {
-        name: named("GASTOWN_GIT_AUTHOR_NAME").unwrap_or_else(|| "Gastown".to_owned()),
-        email: named("GASTOWN_GIT_AUTHOR_EMAIL").unwrap_or_else(|| "gastown@kilo.ai".to_owned()),
-    }
 }
 
 fn wrong(name: InvalidName) -> Refusal {

@@ -1,16 +1,23 @@
 //! The clone of a rig: made beside its place and renamed into it, so it is whole or not there.
+//!
+//! It holds the commits of every worktree of the rig, also those that nobody pushed yet: it is mended, or moved aside, and never deleted.
 
 use super::CLONE_TIMEOUT;
 use super::GitManager;
+use super::aside::put_aside;
 use super::error::GitFailure;
 use super::layout::RigPaths;
+use super::locks::Stops;
 use super::make_folder;
+use super::origin::set_origin;
 use super::remote::RigRepo;
 use super::remove;
+use crate::log;
 use crate::session::git::Git;
 use crate::session::git::GitError;
+use serde_json::json;
 use std::fs;
-use std::path::Path;
+use std::io;
 
 /// The tree without files, which every repository knows.
 const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -28,19 +35,29 @@ impl GitManager {
     pub(super) async fn ensure_clone(&self, git: &Git, repo: &RigRepo) -> Result<(), GitFailure> {
         let paths = self.paths(&repo.rig);
         make_folder(&paths.rig)?;
-        let pinned = in_clone(git, &paths);
-        if is_whole(&pinned, &paths).await? {
+        let mut stops = Stops::default();
+        loop {
+            match self.bring_up_to_date(git, repo, &paths).await {
+                Err(error) if self.is_past_lock(&error, &paths.common_dir(), &mut stops).await => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn bring_up_to_date(&self, git: &Git, repo: &RigRepo, paths: &RigPaths) -> Result<(), GitFailure> {
+        let pinned = in_clone(git, paths);
+        if is_repository(paths)? {
             // The rig may have moved; and no agent decides where the town fetches from and pushes to.
-            set_remote(&pinned, &paths.rig, git.url.as_str()).await?;
-            self.fetch(&pinned, &paths).await?;
+            set_origin(&pinned, paths).await?;
+            self.fetch(&pinned, paths).await?;
         } else {
-            remove(&paths.repo).await?;
-            self.clone_anew(git, &paths).await?;
+            put_aside(paths, &paths.repo)?;
+            self.clone_anew(git, paths).await?;
         }
-        if !has_branches(&pinned, &paths).await? {
-            self.begin(&pinned, &paths, repo).await?;
+        if !has_branches(&pinned, paths).await? {
+            self.begin(&pinned, paths, repo).await?;
         }
-        detach(&pinned, &paths).await
+        detach(&pinned, paths).await
     }
 
     /// Brings what is known of the remote up to date.
@@ -84,29 +101,31 @@ pub(super) fn in_clone(git: &Git, paths: &RigPaths) -> Git {
     git
 }
 
-/// Whether git finds a repository with its remote there. A link is none.
-async fn is_whole(pinned: &Git, paths: &RigPaths) -> Result<bool, GitFailure> {
-    let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    if !is_folder(&paths.repo) || !is_folder(&paths.common_dir()) {
-        return Ok(false);
+/// Whether a repository is there. A link is none. What cannot be looked at is not taken for missing.
+fn is_repository(paths: &RigPaths) -> Result<bool, GitFailure> {
+    let git_dir = paths.common_dir();
+    let parts =
+        [(&paths.repo, true), (&git_dir, true), (&git_dir.join("HEAD"), false), (&git_dir.join("objects"), true)];
+    for (path, is_folder) in parts {
+        match fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() == is_folder => {}
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(GitFailure::Disk { path: path.clone(), error });
+            }
+            found => {
+                if fs::symlink_metadata(&paths.repo).is_ok() {
+                    log::warn("town", "clone_is_broken", json!({ "path": path, "is_there": found.is_ok() }));
+                }
+                return Ok(false);
+            }
+        }
     }
-    yes(pinned.plumbing(&paths.rig, None, &["config", "--get", "remote.origin.fetch"]).await)
+    Ok(true)
 }
 
 async fn has_branches(pinned: &Git, paths: &RigPaths) -> Result<bool, GitFailure> {
     let list = ["for-each-ref", "--count=1", "refs/remotes/origin"];
     Ok(!pinned.plumbing(&paths.rig, None, &list).await?.first_line().is_empty())
-}
-
-/// Writes where `origin` is, if it says anything else.
-pub(super) async fn set_remote(pinned: &Git, folder: &Path, url: &str) -> Result<(), GitFailure> {
-    let known = pinned.plumbing(folder, None, &["config", "--get-regexp", r"^remote\.origin\.(push)?url$"]).await;
-    if known.is_ok_and(|known| known.stdout.trim_end() == format!("remote.origin.url {url}")) {
-        return Ok(());
-    }
-    yes(pinned.plumbing(folder, None, &["config", "--unset-all", "remote.origin.pushurl"]).await)?;
-    pinned.plumbing(folder, None, &["config", "--replace-all", "remote.origin.url", url]).await?;
-    Ok(())
 }
 
 /// Nothing is checked out in the clone itself, else no worktree could have that branch.
@@ -120,11 +139,11 @@ async fn detach(pinned: &Git, paths: &RigPaths) -> Result<(), GitFailure> {
     Ok(())
 }
 
-/// What a command that may well fail answered by its exit code.
+/// What a command answered that says "no" by its exit code, which is 1. Any other is trouble, and no answer.
 pub(super) fn yes<T>(answer: Result<T, GitError>) -> Result<bool, GitFailure> {
     match answer {
         Ok(_) => Ok(true),
-        Err(GitError::Failed { .. }) => Ok(false),
+        Err(GitError::Failed { code: 1, .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -89,6 +89,12 @@ impl Worktree {
         &self.common_dir
     }
 
+    /// Whether git has written all of a linked worktree's files. Until then it is locked; and without an index each file would count as deleted.
+    pub fn is_finished(&self) -> bool {
+        let locked = read(&self.path, &self.git_dir.join("locked"));
+        self.git_dir.join("index").exists() && !locked.is_ok_and(|reason| reason == "initializing")
+    }
+
     /// Compares the disk with the record.
     pub fn verify(&self) -> Result<(), Mismatch> {
         let differs = |what: &str| Err(Mismatch { path: self.path.clone(), what: what.to_owned() });
@@ -133,6 +139,11 @@ pub struct Pinned {
 }
 
 impl Pinned {
+    /// Where the remote is.
+    pub fn url(&self) -> &str {
+        self.git.url.as_str()
+    }
+
     /// Runs a command that works on the disk alone, without hooks.
     pub async fn run(&self, arguments: &[&str]) -> Result<Finished, GitFailure> {
         self.worktree.verify()?;
@@ -167,7 +178,7 @@ fn named_git_dir(path: &Path) -> Result<PathBuf, Mismatch> {
 }
 
 /// `path` with the links above it resolved, which are the machine's; a link in its own place is not followed.
-fn in_place(path: &Path) -> Result<PathBuf, Mismatch> {
+pub(super) fn in_place(path: &Path) -> Result<PathBuf, Mismatch> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Mismatch { path: path.to_owned(), what: "it is no folder of a rig".to_owned() });
     };
@@ -188,7 +199,7 @@ fn folder(worktree: &Path, path: &Path) -> Result<Inode, Mismatch> {
 }
 
 /// A file of one line. Whoever put something else there, such as a pipe, does not stop us.
-fn read(worktree: &Path, path: &Path) -> Result<String, Mismatch> {
+pub(super) fn read(worktree: &Path, path: &Path) -> Result<String, Mismatch> {
     let read = || {
         let found = fs::symlink_metadata(path)?;
         if !found.is_file() || found.len() > LINE_BYTES_MAX {

@@ -4,29 +4,41 @@
 //! | Module | Subject |
 //! | --- | --- |
 //! | [`names`], [`remote`], [`layout`] | branches, repositories, credentials, folders: parsed once |
-//! | [`identity`] | a worktree as it was recorded; every write compares it first |
-//! | [`clone`], [`worktree`], [`merge`], [`save`] | the operations |
+//! | [`identity`], [`found`] | a worktree as it was recorded; every write compares it first; and those that are on the disk already |
+//! | [`clone`], [`origin`], [`worktree`], [`refresh`], [`merge`], [`merged`] | the operations on a rig |
+//! | [`save`], [`push`], [`stranded`], [`nested`], [`unsaved`] | what is saved of an agent's work, and whether there is any |
+//! | [`locks`], [`aside`] | what killed commands and somebody's hands left, and is in the way |
 //!
 //! Git runs with an environment of its own, without hooks of the repository, without questions and within a time; what it
 //! says is cleaned of secrets (`session::git`). An agent's own git commands run its hooks as ever.
 //!
-//! Operations on one rig's clone wait for each other, because git's own locks fail instead of waiting. A save does not:
+//! Operations that write to one rig's clone wait for each other, because git's own locks fail instead of waiting. A save does not:
 //! it touches one worktree, whose agent is frozen, and must not wait for a clone.
 
+mod aside;
 mod clone;
 mod error;
+mod found;
 mod identity;
 mod layout;
+mod locks;
 mod merge;
+mod merged;
 mod names;
+mod nested;
+mod origin;
+mod push;
+mod refresh;
 mod remote;
 mod save;
+mod stranded;
 #[cfg(test)]
 mod tests;
 mod unsaved;
 mod worktree;
 
 pub use error::GitFailure;
+pub use found::Found;
 pub use identity::Worktree;
 pub use merge::Merge;
 pub use names::Branch;
@@ -36,6 +48,7 @@ pub use remote::RigRepo;
 pub use remote::Tokens;
 pub use save::Frozen;
 pub use save::Outcome;
+pub use save::Receipt as Saved;
 pub use save::Save;
 pub use worktree::Checkout;
 
@@ -55,6 +68,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::SystemTime;
 
 /// Settings that a repository must not have of itself: no key is asked for a signature, nothing runs on in the background,
 /// and a submodule's own remote is not pushed to.
@@ -98,12 +112,14 @@ pub struct GitManager {
     rigs: Mutex<HashMap<RigId, Arc<tokio::sync::Mutex<()>>>>,
     /// Who writes a branch's upstream into a clone's configuration during saves: git's lock of that file fails instead of waiting.
     upstreams: tokio::sync::Mutex<()>,
+    /// When it was made. No git command of before runs any more: a supervisor ends what a process leaves (`sandboxd init`).
+    since: SystemTime,
 }
 
 impl GitManager {
     /// Nothing is touched before the first operation.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, rigs: Mutex::default(), upstreams: tokio::sync::Mutex::default() }
+        Self { settings, rigs: Mutex::default(), upstreams: tokio::sync::Mutex::default(), since: SystemTime::now() }
     }
 
     /// The folders of `rig`.

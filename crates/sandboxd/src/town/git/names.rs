@@ -48,9 +48,9 @@ impl Branch {
         self.0.replace('/', "__")
     }
 
-    /// Where `commit` of this branch goes if the remote's branch has become another.
-    pub fn beside(&self, commit: &str) -> Self {
-        Self(format!("{}-wip-{}", self.0, commit.get(..8).unwrap_or(commit)))
+    /// Where `commit` goes that belongs to this branch and cannot be part of it; `what` it is, in a word.
+    pub fn beside(&self, what: &str, commit: &str) -> Self {
+        Self(format!("{}-{what}-{}", self.0, commit.get(..8).unwrap_or(commit)))
     }
 }
 

@@ -1,18 +1,23 @@
 //! What an evicted agent leaves, as a commit on the remote (spec/town.md 6.5, phase 4b).
 
 use super::GitManager;
-use super::clone::set_remote;
 use super::error::GitFailure;
 use super::identity::Pinned;
 use super::identity::Worktree;
+use super::locks;
 use super::names::Branch;
+use super::nested;
+use super::push::Push;
 use super::remote::RigRepo;
+use super::stranded;
+use super::stranded::COMMITS_MAX;
+use super::stranded::Kind;
+use super::stranded::Stranded;
 use crate::session::config::Author;
-use crate::session::git::Git;
 use crate::session::git::GitError;
 use crate::session::git::GitUrl;
 use serde::Serialize;
-use std::fs;
+use tokio::time::Instant;
 
 /// The whole message of the commit (spec/town.md 6.5).
 const MESSAGE: &str = "WIP: container eviction save";
@@ -31,6 +36,8 @@ pub struct Save<'a> {
     pub author: &'a Author,
     /// The rig's repository and the agent's branch. None for a workspace without a clone: it is committed, not pushed.
     pub remote: Option<(&'a RigRepo, &'a Branch)>,
+    /// When the receipt is due. Until then, a remote that cannot be reached is tried again.
+    pub until: Instant,
 }
 
 /// Where an agent's work is now. Holds no secret.
@@ -46,9 +53,12 @@ pub struct Receipt {
     /// How far it came.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// Why some files are not in the commit, in git's words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub left_out: Option<String>,
+    /// Branches of the remote that have what else only this disk had: commits of other branches, and stashes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<String>,
+    /// What is neither in the commit nor beside it, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 /// How far a save came.
@@ -72,7 +82,8 @@ impl GitManager {
             branch: None,
             commit: None,
             outcome: Outcome::NotCommitted { reason: String::new() },
-            left_out: None,
+            beside: Vec::new(),
+            left_out: Vec::new(),
         };
         let step = self.save_into(&save, &mut receipt).await;
         if let Err(error) = step {
@@ -86,64 +97,65 @@ impl GitManager {
     }
 
     async fn save_into(&self, save: &Save<'_>, receipt: &mut Receipt) -> Result<(), GitFailure> {
-        let git = match save.remote {
+        let mut git = match save.remote {
             Some((repo, _)) => self.git_for(&repo.url, repo.credential.as_ref(), save.author)?,
             None => self.git_for(&GitUrl::nowhere(), None, save.author)?,
         };
+        git.local_timeout = git.local_timeout.min(save.until.saturating_duration_since(Instant::now()));
         let pinned = save.worktree.pinned(&git);
         let current = current_branch(&pinned).await?;
         save.worktree.verify()?;
-        let was_cut_short = remove_locks(save.worktree, current.as_ref());
+        let was_cut_short = locks::remove_all(save.worktree, current.as_ref());
         receipt.branch = current.as_ref().map(Branch::to_string);
         receipt.left_out = stage(&pinned, was_cut_short).await?;
         pinned.run(&["commit", "--quiet", "--no-verify", "--allow-empty", "-m", MESSAGE]).await?;
         let commit = pinned.run(&["rev-parse", "HEAD"]).await?.first_line();
         receipt.commit = Some(commit.clone());
-        let Some((repo, own)) = save.remote else {
+        let Some((_, own)) = save.remote else {
             receipt.outcome = Outcome::NoOrigin;
             return Ok(());
         };
-        let branch = destination(current, own, &repo.default_branch);
+        let of = stranded::Of { worktree: save.worktree, own, email: &save.author.email };
+        let stranded = stranded::find(&pinned, of).await.unwrap_or_else(|error| {
+            receipt.left_out.push(format!("whether there are other commits could not be found out: {error}"));
+            Vec::new()
+        });
+        // Nobody's branch but its own gets what it was in the middle of. That one neither, if it would lose its own commits by it.
+        let has_own = stranded.iter().any(|stranded| stranded.kind == Kind::Own);
+        let branch = if has_own { own.beside("wip", &commit) } else { own.clone() };
         receipt.branch = Some(branch.to_string());
-        if pinned.ask(&["config", "--get", "remote.origin.url"]).await?.is_none() {
-            receipt.outcome = Outcome::NoOrigin;
-            return Ok(());
-        }
-        self.aim(save.worktree, &git).await?;
-        receipt.branch = Some(self.push(&pinned, branch, &commit).await?.to_string());
+        let branch = self.push(&pinned, Push { commit: &commit, branch: &branch, until: save.until }).await?;
+        receipt.branch = Some(branch.to_string());
         receipt.outcome = Outcome::Pushed;
-        Ok(())
-    }
-
-    /// Where the remote is, is the town's to say.
-    async fn aim(&self, worktree: &Worktree, git: &Git) -> Result<(), GitFailure> {
-        let _alone = self.upstreams.lock().await;
-        let mut in_clone = git.clone();
-        in_clone.environment.push(("GIT_DIR", worktree.common_dir().to_string_lossy().into_owned()));
-        set_remote(&in_clone, worktree.path(), git.url.as_str()).await
-    }
-
-    /// Pushes `HEAD`. If the remote does not take it as `branch`, whose newer commits are somebody's too, it goes beside it.
-    async fn push(&self, pinned: &Pinned, branch: Branch, commit: &str) -> Result<Branch, GitFailure> {
-        match self.push_as(pinned, &branch).await {
-            Ok(()) => {
-                self.follow(pinned, &branch).await;
-                Ok(branch)
-            }
-            Err(GitFailure::Git(GitError::Failed { tail, .. })) if tail.contains("rejected]") => {
-                let beside = branch.beside(commit);
-                self.push_as(pinned, &beside).await?;
-                Ok(beside)
-            }
-            Err(error) => Err(error),
+        if current.as_ref() == Some(&branch) {
+            self.follow(&pinned, &branch).await;
         }
+        if stranded.len() > COMMITS_MAX {
+            receipt.left_out.push(format!("more than {COMMITS_MAX} other commits and stashes"));
+        }
+        for stranded in stranded.into_iter().take(COMMITS_MAX) {
+            self.push_beside(&pinned, save, own, &stranded, receipt).await;
+        }
+        Ok(())
     }
 
-    async fn push_as(&self, pinned: &Pinned, branch: &Branch) -> Result<(), GitFailure> {
-        let refspec = format!("HEAD:{}", branch.local_ref());
-        let push = ["push", "--quiet", "--no-verify", "origin", &refspec];
-        pinned.remote(&push, self.settings.command_timeout).await?;
-        Ok(())
+    /// Pushes what is not below the commit. If that fails, the commit is on the remote all the same.
+    async fn push_beside(
+        &self,
+        pinned: &Pinned,
+        save: &Save<'_>,
+        own: &Branch,
+        Stranded { kind, commit }: &Stranded,
+        receipt: &mut Receipt,
+    ) {
+        let branch = match kind {
+            Kind::Own => own.clone(),
+            Kind::Side | Kind::Stash => own.beside(kind.as_str(), commit),
+        };
+        match self.push(pinned, Push { commit, branch: &branch, until: save.until }).await {
+            Ok(branch) => receipt.beside.push(branch.to_string()),
+            Err(error) => receipt.left_out.push(format!("{branch} ({commit}): {error}")),
+        }
     }
 
     /// Makes the remote's branch the upstream of the one that is checked out. The work is safe without it.
@@ -155,55 +167,32 @@ impl GitManager {
 }
 
 /// The branch that is checked out. None on a detached `HEAD`.
-async fn current_branch(pinned: &Pinned) -> Result<Option<Branch>, GitFailure> {
+pub(super) async fn current_branch(pinned: &Pinned) -> Result<Option<Branch>, GitFailure> {
     let head = pinned.ask(&["symbolic-ref", "--quiet", "HEAD"]).await?;
     Ok(head.and_then(|head| Branch::parse(head.first_line().strip_prefix("refs/heads/")?).ok()))
 }
 
-/// Where the commit goes. Half-finished work does not go into everybody's branch, which an agent may have checked out to merge.
-fn destination(current: Option<Branch>, own: &Branch, default: &Branch) -> Branch {
-    current.filter(|current| current != default).unwrap_or_else(|| own.clone())
-}
-
-/// Stages everything. What git cannot take, such as a repository inside that has no commit yet, does not keep the rest out.
+/// Stages everything, and says what not. What git cannot take, such as a repository inside that has no commit yet, does not keep the rest out.
 ///
 /// Where a git command was cut short, what is missing may be what a checkout had not written yet: no file is taken for deleted then.
-async fn stage(pinned: &Pinned, was_cut_short: bool) -> Result<Option<String>, GitFailure> {
+async fn stage(pinned: &Pinned, was_cut_short: bool) -> Result<Vec<String>, GitFailure> {
     let what = if was_cut_short { "--ignore-removal" } else { "--all" };
-    match pinned.run(&["add", what, "--ignore-errors", "."]).await {
-        Ok(_) => Ok(None),
-        Err(GitFailure::Git(GitError::Failed { tail, .. })) => Ok(Some(tail)),
-        Err(error) => Err(error),
+    let mut left_out =
+        match pinned.run(&["-c", "advice.addEmbeddedRepo=false", "add", what, "--ignore-errors", "."]).await {
+            Ok(_) => Vec::new(),
+            Err(GitFailure::Git(GitError::Failed { tail, .. })) => vec![tail],
+            Err(error) => return Err(error),
+        };
+    match nested::changed(pinned).await {
+        Ok(inside) => left_out.extend(inside.iter().map(|path| format!("what is in the repository {path}"))),
+        Err(error) => left_out.push(format!("what is in repositories inside could not be found out: {error}")),
     }
-}
-
-/// Removes what a git command that was killed in the middle left, and says whether one was that changes files. The caller has verified the worktree.
-fn remove_locks(worktree: &Worktree, branch: Option<&Branch>) -> bool {
-    let was_cut_short = worktree.git_dir().join("index.lock").exists();
-    let own = ["index.lock", "HEAD.lock"].map(|name| worktree.git_dir().join(name));
-    let of_branch = branch.map(|branch| worktree.common_dir().join(format!("{}.lock", branch.local_ref())));
-    for lock in own.into_iter().chain(of_branch) {
-        // A lock that cannot be removed is told by the command that it stops.
-        let _ = fs::remove_file(lock);
-    }
-    was_cut_short
+    Ok(left_out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn branch(name: &str) -> Branch {
-        Branch::parse(name).unwrap()
-    }
-
-    #[test]
-    fn unfinished_work_never_goes_to_the_default_branch() {
-        let (own, main) = (branch("gt/a/1"), branch("main"));
-        assert_eq!(destination(Some(branch("other")), &own, &main), branch("other"));
-        assert_eq!(destination(Some(main.clone()), &own, &main), own);
-        assert_eq!(destination(None, &own, &main), own);
-    }
 
     #[test]
     fn a_receipt_says_what_became_of_the_work() {
@@ -211,7 +200,8 @@ mod tests {
             branch: Some("b".into()),
             commit: Some("c".into()),
             outcome: Outcome::NotPushed { reason: "why".into() },
-            left_out: None,
+            beside: Vec::new(),
+            left_out: Vec::new(),
         };
         let wire = serde_json::json!({ "branch": "b", "commit": "c", "outcome": "not_pushed", "reason": "why" });
         assert_eq!(serde_json::to_value(receipt).unwrap(), wire);

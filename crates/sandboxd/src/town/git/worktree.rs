@@ -2,16 +2,18 @@
 
 use super::GitManager;
 use super::Lightweight;
+use super::aside::put_aside;
+use super::aside::put_worktree_aside;
 use super::clone::in_clone;
 use super::clone::yes;
 use super::error::GitFailure;
-use super::identity::Pinned;
 use super::identity::Worktree;
+use super::identity::in_place;
 use super::layout::RigPaths;
+use super::locks::Stops;
 use super::make_folder;
 use super::names::Branch;
 use super::remote::RigRepo;
-use crate::clock::now_ms;
 use crate::log;
 use crate::session::config::Author;
 use crate::session::git::Git;
@@ -33,20 +35,37 @@ pub struct Checkout {
 impl GitManager {
     /// The worktree of a branch, made if it is not there; the clone too.
     ///
-    /// A branch that the remote has is continued, wherever a new one would begin: so the work of an evicted agent is picked up.
-    pub async fn worktree(&self, repo: &RigRepo, checkout: &Checkout) -> Result<Worktree, GitFailure> {
+    /// A branch that the remote has is continued, wherever a new one would begin: so the work of an evicted agent is picked up. Where
+    /// `is_in_use` says that an agent works, nothing is changed under its hands.
+    pub async fn worktree(
+        &self,
+        repo: &RigRepo,
+        checkout: &Checkout,
+        is_in_use: impl Fn(&Path) -> bool,
+    ) -> Result<Worktree, GitFailure> {
         let _alone = self.lock(&repo.rig).await;
         let git = self.git(repo)?;
         self.ensure_clone(&git, repo).await?;
         let paths = self.paths(&repo.rig);
         let path = paths.worktree(&checkout.branch);
-        if let Some(worktree) = take_over(&paths, &path)? {
-            self.refresh(&worktree.pinned(&git), &checkout.branch).await?;
+        let found = take_over(&paths, &path)?;
+        if in_place(&path).is_ok_and(|path| is_in_use(&path)) {
+            return found.ok_or(GitFailure::InUse { path });
+        }
+        if let Some(worktree) = found
+            && self.refresh(repo, &worktree, &checkout.branch).await?
+        {
             return Ok(worktree);
         }
         let git = in_clone(&git, &paths);
-        let start = self.start_of(&git, &paths, repo, checkout).await?;
-        add(&git, &paths, &path, &checkout.branch, start.as_deref()).await
+        let mut stops = Stops::default();
+        loop {
+            let start = self.start_of(&git, &paths, repo, checkout).await?;
+            match add(&git, &paths, &path, &checkout.branch, start.as_deref()).await {
+                Err(error) if self.is_past_lock(&error, &paths.common_dir(), &mut stops).await => {}
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The folder of an agent that needs no clone: a repository of its own with one empty commit.
@@ -80,8 +99,14 @@ impl GitManager {
                 add(&git, &paths, &paths.browse, &branch, start).await?
             }
         };
-        worktree.pinned(git).run(&["reset", "--quiet", "--hard", &target]).await?;
-        Ok(())
+        let pinned = worktree.pinned(git);
+        let mut stops = Stops::default();
+        loop {
+            match pinned.run(&["reset", "--quiet", "--hard", &target]).await {
+                Err(error) if self.is_past_lock(&error, worktree.git_dir(), &mut stops).await => {}
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 
     /// Where a branch begins that this clone does not have; None if it has it.
@@ -109,25 +134,6 @@ impl GitManager {
         }
         Err(GitFailure::NoBranch { branch: repo.default_branch.clone() })
     }
-
-    /// A worktree that was there goes on its branch, and to what the remote has if nothing is in the way.
-    async fn refresh(&self, pinned: &Pinned, branch: &Branch) -> Result<(), GitFailure> {
-        let current = pinned.ask(&["symbolic-ref", "--quiet", "HEAD"]).await?;
-        if current.is_none_or(|current| current.first_line() != branch.local_ref()) {
-            pinned.run(&["checkout", "--quiet", branch.as_str(), "--"]).await?;
-        }
-        // What is not committed stays as it is, under nobody's hands: a stash that does not fit any more hides it.
-        let changed = pinned.run(&["status", "--porcelain", "--untracked-files=no"]).await?;
-        if !changed.stdout.trim().is_empty()
-            || pinned.ask(&["rev-parse", "--verify", &branch.remote_ref()]).await?.is_none()
-        {
-            return Ok(());
-        }
-        if pinned.ask(&["rebase", "--quiet", &branch.remote_ref()]).await?.is_none() {
-            pinned.ask(&["rebase", "--abort"]).await?;
-        }
-        Ok(())
-    }
 }
 
 /// Adds a worktree for `branch`, which begins at `start` if it is new.
@@ -138,7 +144,7 @@ async fn add(
     branch: &Branch,
     start: Option<&str>,
 ) -> Result<Worktree, GitFailure> {
-    put_aside(paths, path)?;
+    put_worktree_aside(paths, path)?;
     if let Some(parent) = path.parent() {
         make_folder(parent)?;
     }
@@ -157,28 +163,17 @@ async fn add(
     Ok(Worktree::record_linked(path, &paths.common_dir())?)
 }
 
-/// The worktree at `path`, if there is one of this rig's clone.
+/// The worktree at `path`, if there is one of this rig's clone and git has made all of it.
 fn take_over(paths: &RigPaths, path: &Path) -> Result<Option<Worktree>, GitFailure> {
-    match Worktree::record_linked(path, &paths.common_dir()) {
-        Ok(worktree) => Ok(Some(worktree)),
-        Err(mismatch) => {
-            if fs::symlink_metadata(path).is_ok() {
-                log::warn("town", "worktree_not_ours", json!({ "path": path, "what": mismatch.what }));
-            }
-            Ok(None)
-        }
+    let what = match Worktree::record_linked(path, &paths.common_dir()) {
+        Ok(worktree) if worktree.is_finished() => return Ok(Some(worktree)),
+        Ok(_) => "git was killed while it made it".to_owned(),
+        Err(mismatch) => mismatch.what,
+    };
+    if fs::symlink_metadata(path).is_ok() {
+        log::warn("town", "worktree_not_ours", json!({ "path": path, "what": what }));
     }
-}
-
-/// Moves whatever is at `path` out of the way.
-fn put_aside(paths: &RigPaths, path: &Path) -> Result<(), GitFailure> {
-    if fs::symlink_metadata(path).is_err() {
-        return Ok(());
-    }
-    make_folder(&paths.aside)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let moved = fs::rename(path, paths.aside.join(format!("{name}.{}", now_ms())));
-    moved.map_err(|error| GitFailure::Disk { path: path.to_owned(), error })
+    Ok(None)
 }
 
 /// Whether the clone knows the commit `revision`.

@@ -2,16 +2,13 @@
 
 use super::Home;
 use super::HomeError;
-use super::ask;
+use super::read;
 use super::send;
 use crate::clock::now_ms;
-use crate::session::transfer;
-use crate::session::transfer::TransferError;
 use crate::town::git::Merge;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
 use protocol::id::RigId;
-use protocol::sandbox::SNAPSHOT_BYTES_MAX;
 use protocol::town::AGENT_ID_HEADER;
 use protocol::town::RIG_ID_HEADER;
 use protocol::town::Success;
@@ -22,11 +19,9 @@ use protocol::town::container::EvictionContext;
 use protocol::town::container::RegistryEntry;
 use reqwest::Method;
 use reqwest::RequestBuilder;
-use reqwest::header::CONTENT_TYPE;
 use serde_json::Value;
 use serde_json::json;
 use serde_json::value::RawValue;
-use std::path::Path;
 use std::time::Duration;
 
 /// How an agent ended, for the town (spec/town.md 6.10).
@@ -48,13 +43,18 @@ pub struct Place {
 }
 
 impl Home {
-    /// Tells that an agent has ended.
-    pub async fn report_completed(&self, place: &Place, completion: Completion) -> Result<(), HomeError> {
+    /// Tells that an agent's run on a bead has ended.
+    pub async fn report_completed(
+        &self,
+        place: &Place,
+        bead: Option<&BeadId>,
+        completion: Completion,
+    ) -> Result<(), HomeError> {
         let (status, reason) = match completion {
             Completion::Completed(reason) => ("completed", reason),
             Completion::Failed(reason) => ("failed", reason),
         };
-        let body = json!({ "status": status, "reason": reason, "agentId": place.agent });
+        let body = json!({ "status": status, "reason": reason, "agentId": place.agent, "bead_id": bead });
         self.tell(place, "completed", &body).await
     }
 
@@ -65,7 +65,8 @@ impl Home {
 
     /// What was left for an agent, the most urgent first.
     pub async fn pending_nudges(&self, place: &Place) -> Result<Vec<Nudge>, HomeError> {
-        Ok(ask::<Success<Vec<Nudge>>>(self.about(Method::GET, place, "pending-nudges")).await?.data)
+        let answer = self.send_renewing(|| self.about(Method::GET, place, "pending-nudges")).await?;
+        Ok(read::<Success<Vec<Nudge>>>(answer).await?.data)
     }
 
     /// Tells that a nudge was delivered.
@@ -75,8 +76,8 @@ impl Home {
 
     /// Tells where the work of an evicted agent is.
     pub async fn tell_receipt(&self, place: &Place, receipt: &EvictionContext) -> Result<(), HomeError> {
-        let timeout = Duration::from_millis(self.config.limits.receipt_timeout_ms);
-        send(self.about(Method::POST, place, "eviction-context").timeout(timeout).json(receipt)).await.map(drop)
+        let bound = Duration::from_millis(self.config.limits.receipt_timeout_ms);
+        self.insist(bound, || self.about(Method::POST, place, "eviction-context").json(receipt)).await
     }
 
     /// Tells of one event of an agent.
@@ -116,46 +117,38 @@ impl Home {
         let path = callback.and_then(|url| url.strip_prefix(&own)).map(str::to_owned);
         let path = path.unwrap_or_else(|| format!("rigs/{rig}/review-queue/{entry}/complete"));
         let place = Place { rig: rig.clone(), agent: agent.clone() };
-        let call = self.post(&path, self.config.limits.town_call_timeout_ms);
-        send(signed(call, &place).json(&body)).await.map(drop)
+        let limit_ms = self.config.limits.town_call_timeout_ms;
+        let call = || signed(self.post(&path, limit_ms), &place).json(&body);
+        self.insist(Duration::from_millis(limit_ms), call).await
     }
 
     /// The bead that an agent works on, as the town has it now.
     pub async fn work_of(&self, place: &Place) -> Result<Option<BeadId>, HomeError> {
         let path = format!("rigs/{}/agents/{}", place.rig, place.agent);
-        let call = self.call(Method::GET, &path, self.config.limits.town_call_timeout_ms);
-        let agent = ask::<Success<Agent>>(signed(call, place)).await?.data;
+        let call = || signed(self.call(Method::GET, &path, self.config.limits.town_call_timeout_ms), place);
+        let agent = read::<Success<Agent>>(self.send_renewing(call).await?).await?.data;
         Ok(agent.current_hook_bead_id.filter(|_| agent.status == AgentStatus::Working))
     }
 
     /// The agents that ran when the last container ended without a drain.
     pub async fn registry(&self) -> Result<Vec<RegistryEntry>, HomeError> {
-        let call = self.call(Method::GET, "container-registry", self.config.limits.town_call_timeout_ms);
-        let entries = ask::<Success<Vec<Value>>>(call).await?.data;
+        let call = || self.call(Method::GET, "container-registry", self.config.limits.town_call_timeout_ms);
+        let entries = read::<Success<Vec<Value>>>(self.send_renewing(call).await?).await?.data;
         Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
     }
 
     /// Tells which agents are live.
     pub async fn set_registry(&self, entries: &[RegistryEntry]) -> Result<(), HomeError> {
-        send(self.post("container-registry", self.config.limits.town_call_timeout_ms).json(entries)).await.map(drop)
-    }
-
-    /// Fetches what was kept of an agent's conversation into the new file `target`. False: nothing is kept.
-    pub async fn fetch_snapshot(&self, place: &Place, target: &Path) -> Result<bool, TransferError> {
-        transfer::get(self.about(Method::GET, place, "db-snapshot"), target, SNAPSHOT_BYTES_MAX).await
-    }
-
-    /// Puts away what is to be kept of an agent's conversation.
-    pub async fn keep_snapshot(&self, place: &Place, source: &Path) -> Result<(), TransferError> {
-        let call = self.about(Method::POST, place, "db-snapshot");
-        transfer::put(call.header(CONTENT_TYPE, "application/octet-stream"), source).await
+        let limit_ms = self.config.limits.town_call_timeout_ms;
+        self.insist(Duration::from_millis(limit_ms), || self.post("container-registry", limit_ms).json(entries)).await
     }
 
     async fn tell(&self, place: &Place, verb: &str, body: &Value) -> Result<(), HomeError> {
-        send(self.about(Method::POST, place, verb).json(body)).await.map(drop)
+        let bound = Duration::from_millis(self.config.limits.town_call_timeout_ms);
+        self.insist(bound, || self.about(Method::POST, place, verb).json(body)).await
     }
 
-    fn about(&self, method: Method, place: &Place, verb: &str) -> RequestBuilder {
+    pub(super) fn about(&self, method: Method, place: &Place, verb: &str) -> RequestBuilder {
         let path = format!("rigs/{}/agents/{}/{verb}", place.rig, place.agent);
         signed(self.call(method, &path, self.config.limits.town_call_timeout_ms), place)
     }

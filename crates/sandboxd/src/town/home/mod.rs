@@ -1,12 +1,16 @@
 //! The calls to the town object, and which of them are still to be made.
 //!
-//! Here are those of the container itself: its eviction, its heart, its readiness. Those about one agent are in [`calls`].
+//! Here are those of the container itself: its eviction, its heart, its readiness. Those about one agent are in [`calls`] and [`snapshots`];
+//! how often each is made, in [`tries`].
 
 mod calls;
+mod snapshots;
 mod tool;
+mod tries;
 
 pub use calls::Completion;
 pub use calls::Place;
+pub use tries::Pauses;
 
 use super::config::Config;
 use super::live::Live;
@@ -14,7 +18,6 @@ use crate::log;
 use protocol::id::AgentId;
 use protocol::id::InstanceId;
 use protocol::id::RigId;
-use protocol::sandbox::Secret;
 use protocol::time::iso8601;
 use protocol::town::AGENT_ID_HEADER;
 use protocol::town::Eviction;
@@ -37,6 +40,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 const ROLE: &str = "town";
 /// An answer of the town object to one of these calls is a few hundred bytes; a registry holds some prompts.
@@ -74,6 +78,8 @@ pub struct Home {
     live: Arc<Live>,
     instance: InstanceId,
     acks: Mutex<Acknowledgements>,
+    /// Held while the token is exchanged.
+    renewing: tokio::sync::Mutex<()>,
 }
 
 impl Home {
@@ -81,12 +87,17 @@ impl Home {
     pub fn new(config: Config, live: Arc<Live>, instance: InstanceId) -> Result<Self, reqwest::Error> {
         // A redirect would carry the container's token to whoever it names.
         let client = Client::builder().redirect(Policy::none()).build()?;
-        Ok(Self { config, client, live, instance, acks: Mutex::default() })
+        Ok(Self { config, client, live, instance, acks: Mutex::default(), renewing: tokio::sync::Mutex::default() })
     }
 
     /// Made once per process.
     pub fn instance(&self) -> &InstanceId {
         &self.instance
+    }
+
+    /// What the town said since the start of the process.
+    pub fn live(&self) -> &Live {
+        &self.live
     }
 
     /// Whether this process was told to end.
@@ -99,25 +110,30 @@ impl Home {
         self.acks().drain();
     }
 
-    /// Reports the eviction. A town that cannot be reached must not keep the container from ending.
-    pub async fn report_eviction(&self) {
+    /// Reports the eviction, until the town takes it: before that, it sends work into a container that ends. `tried` is told of the first try; a town
+    /// that cannot be reached must not keep the container from ending.
+    pub async fn report_eviction(&self, tried: oneshot::Sender<()>) {
         let eviction = Eviction { container_instance_id: Some(self.instance.clone()) };
-        let request = self.post("container-eviction", self.config.limits.eviction_timeout_ms).json(&eviction);
-        match send(request).await {
-            // The answer holds the nonce for the replacement: it is not this container's to use.
-            Ok(_) => log::info(ROLE, "eviction_reported", self.ids()),
-            Err(error) => log::warn(ROLE, "eviction_not_reported", self.ids_and(&error)),
+        let call = || self.post("container-eviction", self.config.limits.eviction_timeout_ms).json(&eviction);
+        let (mut tried, mut pauses) = (Some(tried), Pauses::new());
+        loop {
+            let outcome = self.send_renewing(call).await;
+            if let Some(tried) = tried.take() {
+                let _ = tried.send(());
+            }
+            match outcome {
+                // The answer holds the nonce for the replacement: it is not this container's to use.
+                Ok(_) => return log::info(ROLE, "eviction_reported", self.ids()),
+                Err(error) => log::warn(ROLE, "eviction_not_reported", self.ids_and(&error)),
+            }
+            tokio::time::sleep(pauses.take()).await;
         }
     }
 
     /// Sends a heartbeat for each agent, one after the other, and acknowledges a nonce that comes back.
     pub async fn beat(self: &Arc<Self>, agents: &[Beat]) {
         for beat in agents {
-            let mut outcome = self.beat_once(beat).await;
-            if outcome == Err(HomeError::Answer(StatusCode::UNAUTHORIZED)) && self.refresh_token().await {
-                outcome = self.beat_once(beat).await;
-            }
-            match outcome {
+            match self.beat_once(beat).await {
                 Ok(Some(nonce)) => self.acknowledge(nonce).await,
                 Ok(None) => {}
                 Err(error) => {
@@ -133,27 +149,6 @@ impl Home {
         loop {
             tokio::time::sleep(self.config.limits.heartbeat_interval()).await;
             self.beat(&agents()).await;
-        }
-    }
-
-    /// Exchanges a token that has expired for a new one (spec/town.md 2.4). False: there is none.
-    async fn refresh_token(&self) -> bool {
-        #[derive(serde::Deserialize)]
-        struct Fresh {
-            token: String,
-        }
-        let call = self.post("refresh-container-token", self.config.limits.town_call_timeout_ms);
-        match ask::<Success<Fresh>>(call).await {
-            Ok(fresh) if !fresh.data.token.is_empty() => {
-                self.live.set_token(Secret(fresh.data.token));
-                log::info(ROLE, "token_refreshed", self.ids());
-                true
-            }
-            Ok(_) => false,
-            Err(error) => {
-                log::warn(ROLE, "token_not_refreshed", self.ids_and(&error));
-                false
-            }
         }
     }
 
@@ -181,12 +176,13 @@ impl Home {
             last_event_at: last_event.as_ref().map(|(_, at_ms)| iso8601(*at_ms)),
             active_tools: active_tools.clone(),
         };
-        let request = self
-            .post(&format!("rigs/{rig}/agents/{agent}/heartbeat"), self.config.limits.heartbeat_timeout_ms)
-            .header(AGENT_ID_HEADER, agent.as_str())
-            .header(RIG_ID_HEADER, rig.as_str())
-            .json(&heartbeat);
-        Ok(ask::<Success<HeartbeatAnswer>>(request).await?.data.drain_nonce)
+        let call = || {
+            self.post(&format!("rigs/{rig}/agents/{agent}/heartbeat"), self.config.limits.heartbeat_timeout_ms)
+                .header(AGENT_ID_HEADER, agent.as_str())
+                .header(RIG_ID_HEADER, rig.as_str())
+                .json(&heartbeat)
+        };
+        Ok(read::<Success<HeartbeatAnswer>>(self.send_renewing(call).await?).await?.data.drain_nonce)
     }
 
     fn post(&self, path: &str, timeout_ms: u64) -> RequestBuilder {
@@ -224,7 +220,10 @@ async fn send(request: RequestBuilder) -> Result<Response, HomeError> {
 
 /// What a 2xx answer says.
 async fn ask<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, HomeError> {
-    let mut answer = send(request).await?;
+    read(send(request).await?).await
+}
+
+async fn read<T: DeserializeOwned>(mut answer: Response) -> Result<T, HomeError> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
         body.extend_from_slice(&chunk);

@@ -22,8 +22,9 @@ impl Home {
     /// Makes one call for the agent at `place`, and a second one if the first finds that the container's token has expired
     /// and a new one can be had. Whatever the town answers is an answer.
     pub async fn tool_call(&self, place: &Place, request: &Request) -> Result<(StatusCode, Vec<u8>), HomeError> {
+        let token = self.live.token();
         let answer = self.try_tool_call(place, request).await?;
-        if answer.0 == StatusCode::UNAUTHORIZED && self.refresh_token().await {
+        if answer.0 == StatusCode::UNAUTHORIZED && self.renew(&token).await {
             return self.try_tool_call(place, request).await;
         }
         Ok(answer)

@@ -8,11 +8,13 @@
 //! | --- | --- |
 //! | [`table`] | what a tool is; [`rig`] and [`mayor`] are the tools |
 //! | [`request`], [`answer`] | from a model's words to a call, and back |
+//! | [`review`] | what is looked at before a review ends |
 //! | [`rpc`] | the protocol |
 
 mod answer;
 mod mayor;
 mod request;
+mod review;
 mod rig;
 mod rpc;
 mod table;
@@ -20,7 +22,9 @@ mod table;
 mod tests;
 
 pub use request::Request;
+pub use review::Review;
 
+use super::git::GitManager;
 use super::home::Home;
 use super::home::Place;
 use crate::bearer;
@@ -58,7 +62,7 @@ use uuid::Uuid;
 const SERVER: &str = "gt";
 /// A convoy of 50 tasks with long texts.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// Longer than one call home and its repetition with a new token.
+/// Longer than one call home and its repetition with a new token, and than [`review::CHECK_TIMEOUT`] with one of them.
 const TIMEOUT_MS: u64 = 60_000;
 
 /// The role of a town agent that decides about stuck ones.
@@ -68,7 +72,17 @@ const TRIAGE: &str = "triage";
 #[derive(Debug)]
 pub struct Tools {
     home: Arc<Home>,
+    git: Arc<GitManager>,
     callers: Mutex<HashMap<AgentId, Caller>>,
+}
+
+/// What an agent works on.
+#[derive(Clone, Debug)]
+pub struct Work {
+    /// The branch that it was given.
+    pub branch: String,
+    /// What it is to see merged.
+    pub review: Option<Review>,
 }
 
 /// One agent, while it runs.
@@ -76,26 +90,25 @@ pub struct Tools {
 struct Caller {
     place: Place,
     role: Role,
-    /// The one that it works on.
-    branch: String,
+    work: Work,
     bearer: Secret,
 }
 
 impl Tools {
     /// Nobody may call yet.
-    pub fn new(home: Arc<Home>) -> Self {
-        Self { home, callers: Mutex::default() }
+    pub fn new(home: Arc<Home>, git: Arc<GitManager>) -> Self {
+        Self { home, git, callers: Mutex::default() }
     }
 
     /// Lets an agent call: what its agent server's configuration says under `mcp`, where this process listens at `address`.
     /// The same agent gets the same answer until it is forgotten.
-    pub fn admit(&self, place: &Place, role: &Role, branch: &str, address: SocketAddr) -> Value {
+    pub fn admit(&self, place: &Place, role: &Role, work: Work, address: SocketAddr) -> Value {
         let mut callers = self.callers();
-        let caller = callers.entry(place.agent.clone()).or_insert_with(|| new_caller(place, role, branch));
+        let caller = callers.entry(place.agent.clone()).or_insert_with(|| new_caller(place, role, work.clone()));
         if caller.place != *place || caller.role != *role {
-            *caller = new_caller(place, role, branch);
+            *caller = new_caller(place, role, work.clone());
         }
-        branch.clone_into(&mut caller.branch);
+        caller.work = work;
         json!({ SERVER: {
             "type": "remote",
             "url": format!("http://127.0.0.1:{}/mcp/{}", address.port(), place.agent),
@@ -139,10 +152,16 @@ impl Tools {
     }
 
     async fn call(&self, caller: &Caller, tool: &Tool, arguments: &Map<String, Value>) -> Said {
-        let request = match request::request(tool, self.home.town(), &caller.place, &caller.complete(tool, arguments)) {
+        let arguments = caller.complete(tool, arguments);
+        let request = match request::request(tool, self.home.town(), &caller.place, &arguments) {
             Ok(request) => request,
             Err(wrong) => return Said::error(wrong),
         };
+        if let Some(review) = caller.work.review.as_ref().filter(|_| tool.ends_review(&arguments))
+            && let Err(wrong) = review.check(&self.git, self.home.live()).await
+        {
+            return Said::error(wrong);
+        }
         match self.home.tool_call(&caller.place, &request).await {
             Ok((status, body)) => Said::read(tool, status, &body),
             Err(error) => Said::error(format!("The town could not be reached: {error}")),
@@ -151,13 +170,14 @@ impl Tools {
 }
 
 impl Caller {
-    /// What the model gave, with the branch that it was told to stay on where it names none.
+    /// What the model gave, with the branch that it was told to stay on where it names none. What a reviewer names is left out: the town knows its
+    /// review by the branch.
     fn complete(&self, tool: &Tool, arguments: &Map<String, Value>) -> Map<String, Value> {
         let mut arguments = arguments.clone();
         for input in tool.inputs.iter().filter(|input| input.kind == Kind::Branch) {
             let value = arguments.entry(input.name).or_insert(Value::Null);
-            if value.is_null() {
-                *value = self.branch.as_str().into();
+            if value.is_null() || self.work.review.is_some() {
+                *value = self.work.branch.as_str().into();
             }
         }
         arguments
@@ -175,10 +195,10 @@ fn tools_of(role: &Role) -> impl Iterator<Item = &'static Tool> {
     all.iter().chain(own)
 }
 
-fn new_caller(place: &Place, role: &Role, branch: &str) -> Caller {
+fn new_caller(place: &Place, role: &Role, work: Work) -> Caller {
     // 244 random bits.
     let bearer = Secret(format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
-    Caller { place: place.clone(), role: role.clone(), branch: branch.to_owned(), bearer }
+    Caller { place: place.clone(), role: role.clone(), work, bearer }
 }
 
 /// `POST /mcp/{agent}`. It has a guard of its own: the control server's bearer does not open it.

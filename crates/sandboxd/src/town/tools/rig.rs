@@ -19,6 +19,9 @@ const TRIAGE_ACTIONS: &[&str] = &[
     "RESTART_WITH_BACKOFF",
 ];
 
+/// Ends an agent's work.
+pub const DONE: &str = "done";
+
 /// Of every agent of a rig.
 pub static COMMON: [Tool; 12] = [
     Tool {
@@ -40,7 +43,7 @@ pub static COMMON: [Tool; 12] = [
         ..Tool::post("towns/{town}/rigs/{rig}/beads/{bead_id}/close")
     },
     Tool {
-        name: "done",
+        name: DONE,
         about: "Ends your work on the bead on your hook: its branch, which you have pushed, goes to review.",
         inputs: &[
             Input::optional(

@@ -1,11 +1,15 @@
 //! The operations on real repositories: bare remotes, clones and worktrees on the disk, with the git that is installed.
 
+mod broken;
 mod clones;
 mod decoys;
 mod hooks;
+mod merged;
 mod merges;
+mod pushes;
 mod saves;
 mod secrets;
+mod stranded;
 mod worktrees;
 
 use super::Branch;
@@ -26,6 +30,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// A container's disk and a remote with one commit on `main`.
 pub struct Stage {
@@ -53,8 +58,12 @@ impl Stage {
         fs::create_dir(&root).unwrap();
         let remote = folder.path().join("remote.git");
         git(folder.path(), &["init", "--quiet", "--bare", "--initial-branch=main", "remote.git"]);
-        let settings = Settings { root, path: std::env::var("PATH").unwrap(), allow_loopback: true, command_timeout };
-        Self { manager: GitManager::new(settings), remote, folder }
+        Self { manager: manager(root, command_timeout), remote, folder }
+    }
+
+    /// That of another process on the same disk.
+    pub fn manager_again(&self) -> GitManager {
+        manager(self.folder.path().join("root"), Duration::from_secs(60))
     }
 
     pub fn url(&self) -> String {
@@ -76,12 +85,15 @@ impl Stage {
     }
 
     pub async fn worktree(&self, name: &str) -> Worktree {
-        self.manager.worktree(&self.repo(), &checkout(name)).await.unwrap()
+        self.manager.worktree(&self.repo(), &checkout(name), |_| false).await.unwrap()
     }
 
     pub async fn save(&self, worktree: &Worktree, own: &str) -> Receipt {
-        let remote = (&self.repo(), &branch(own));
-        let save = Save { worktree, author: &agent(), remote: Some(remote) };
+        self.save_at(worktree, own, &self.repo()).await
+    }
+
+    pub async fn save_at(&self, worktree: &Worktree, own: &str, repo: &RigRepo) -> Receipt {
+        let save = Save { worktree, author: &agent(), remote: Some((repo, &branch(own))), until: soon() };
         self.manager.save(save, Frozen).await
     }
 
@@ -117,12 +129,22 @@ impl Stage {
     }
 }
 
+fn manager(root: PathBuf, command_timeout: Duration) -> GitManager {
+    let path = std::env::var("PATH").unwrap();
+    GitManager::new(Settings { root, path, allow_loopback: true, command_timeout })
+}
+
 pub fn branch(name: &str) -> Branch {
     Branch::parse(name).unwrap()
 }
 
 pub fn checkout(name: &str) -> Checkout {
     Checkout { branch: branch(name), start_point: None }
+}
+
+/// When a receipt is due.
+pub fn soon() -> Instant {
+    Instant::now() + Duration::from_secs(60)
 }
 
 pub fn author() -> Author {
@@ -149,12 +171,18 @@ pub fn git_says(folder: &Path, arguments: &[&str]) -> Option<String> {
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> std::process::Output {
+    command(folder, arguments).output().unwrap()
+}
+
+/// Git as an agent runs it.
+pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
     command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("HOME", "/nowhere");
     for name in ["AUTHOR", "COMMITTER"] {
         command.env(format!("GIT_{name}_NAME"), "Somebody").env(format!("GIT_{name}_EMAIL"), "somebody@example.com");
     }
-    command.args(arguments).current_dir(folder).output().unwrap()
+    command.args(arguments).current_dir(folder);
+    command
 }
 
 /// Makes a hook of the clone at `repo`, which all its worktrees share.

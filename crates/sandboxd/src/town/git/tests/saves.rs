@@ -14,8 +14,13 @@ async fn everything_that_is_not_ignored_is_pushed_on_a_first_time_branch() {
     fs::write(worktree.path().join("ignored"), "i").unwrap();
     let receipt = stage.save(&worktree, BRANCH).await;
     let commit = git(&stage.remote, &["rev-parse", BRANCH]).trim().to_owned();
-    let expected =
-        Receipt { branch: Some(BRANCH.into()), commit: Some(commit), outcome: Outcome::Pushed, left_out: None };
+    let expected = Receipt {
+        branch: Some(BRANCH.into()),
+        commit: Some(commit),
+        outcome: Outcome::Pushed,
+        beside: vec![],
+        left_out: vec![],
+    };
     assert_eq!(receipt, expected);
     assert_eq!(stage.on_remote(BRANCH, "new").as_deref(), Some("n"));
     assert_eq!(stage.on_remote(BRANCH, "README").as_deref(), Some("changed"));
@@ -40,24 +45,12 @@ async fn commits_that_were_never_pushed_go_with_it_and_nothing_changed_is_a_comm
 }
 
 #[tokio::test]
-async fn without_a_remote_it_is_committed() {
-    let stage = Stage::new();
-    let worktree = stage.worktree(BRANCH).await;
-    git(worktree.path(), &["remote", "remove", "origin"]);
-    fs::write(worktree.path().join("a"), "a").unwrap();
-    let receipt = stage.save(&worktree, BRANCH).await;
-    assert_eq!(receipt.outcome, Outcome::NoOrigin);
-    assert_eq!(git(worktree.path(), &["rev-parse", "HEAD"]).trim(), receipt.commit.unwrap());
-    assert_eq!(git(worktree.path(), &["show", "HEAD:a"]), "a");
-}
-
-#[tokio::test]
 async fn a_workspace_without_a_clone_is_committed() {
     let stage = Stage::new();
     let rig = RigId::parse("mayor-t1").unwrap();
     let workspace = stage.manager.workspace(&rig, Lightweight::Mayor, &author()).await.unwrap();
     fs::write(workspace.path().join("AGENTS.md"), "x").unwrap();
-    let save = Save { worktree: &workspace, author: &agent(), remote: None };
+    let save = Save { worktree: &workspace, author: &agent(), remote: None, until: soon() };
     let receipt = stage.manager.save(save, Frozen).await;
     assert_eq!((receipt.outcome, receipt.branch.as_deref()), (Outcome::NoOrigin, Some("main")));
     assert_eq!(git(workspace.path(), &["show", "HEAD:AGENTS.md"]), "x");
@@ -169,7 +162,7 @@ async fn a_repository_inside_without_a_commit_does_not_keep_the_rest_out() {
     git(&worktree.path().join("inside"), &["init", "--quiet"]);
     let receipt = stage.save(&worktree, BRANCH).await;
     assert_eq!(receipt.outcome, Outcome::Pushed);
-    assert!(receipt.left_out.unwrap().contains("inside"));
+    assert!(receipt.left_out[0].contains("inside"));
     assert!(stage.on_remote(BRANCH, "a").is_some() && stage.on_remote(BRANCH, "z").is_some());
 }
 
@@ -184,10 +177,7 @@ async fn worktrees_of_one_rig_are_saved_at_the_same_time() {
         fs::write(worktree.path().join("a"), name.as_str()).unwrap();
         worktrees.push(worktree);
     }
-    let author = agent();
-    let saves = worktrees.iter().zip(&names).map(|(worktree, own)| {
-        stage.manager.save(Save { worktree, author: &author, remote: Some((&repo, own)) }, Frozen)
-    });
+    let saves = worktrees.iter().zip(&names).map(|(worktree, own)| stage.save_at(worktree, own.as_str(), &repo));
     for (receipt, own) in futures_util::future::join_all(saves).await.into_iter().zip(&names) {
         assert_eq!(receipt.outcome, Outcome::Pushed, "{receipt:?}");
         assert_eq!(stage.on_remote(own.as_str(), "a").as_deref(), Some(own.as_str()));

@@ -59,9 +59,7 @@ async fn the_token_is_shown_to_its_host_and_is_nowhere_else() {
     // A push with the token: neither the configuration, nor a log of refs, nor a receipt has it.
     let worktree = stage.worktree("gt/toast/1").await;
     git(worktree.path(), &["config", "remote.origin.url", &url]);
-    let own = branch("gt/toast/1");
-    let save = Save { worktree: &worktree, author: &agent(), remote: Some((&repo, &own)) };
-    let receipt = stage.manager.save(save, Frozen).await;
+    let receipt = stage.save_at(&worktree, "gt/toast/1", &repo).await;
     assert!(receipt.commit.is_some());
     assert!(!serde_json::to_string(&receipt).unwrap().contains(TOKEN), "{receipt:?}");
     let mut found = Vec::new();
@@ -80,7 +78,6 @@ async fn another_host_is_not_shown_the_token() {
     let tokens = Tokens { git: Some(Secret(TOKEN.into())), ..Tokens::default() };
     let rig = RigId::parse("rig-0001").unwrap();
     let repo = RigRepo::parse(rig, &url, "main", &tokens, author(), true).unwrap();
-    let own = branch("gt/toast/1");
-    stage.manager.save(Save { worktree: &worktree, author: &agent(), remote: Some((&repo, &own)) }, Frozen).await;
+    stage.save_at(&worktree, "gt/toast/1", &repo).await;
     assert_eq!((shown.lock().unwrap().len(), shown_elsewhere.lock().unwrap().len()), (0, 0));
 }

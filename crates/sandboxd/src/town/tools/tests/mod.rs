@@ -1,16 +1,20 @@
 //! The tools against a town that keeps what it was asked, called as an agent server calls them.
 
 mod calls;
+mod reviews;
 mod serving;
 
 use super::*;
 use crate::town::config::Config;
+use crate::town::git::Settings;
 use crate::town::live::Live;
 use axum::extract::Request;
 use axum::response::Json as Answer;
 use protocol::id::InstanceId;
 use protocol::id::RigId;
 use std::collections::VecDeque;
+use std::time::Duration;
+use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 /// One call, as the town got it.
@@ -39,6 +43,9 @@ pub struct Stage {
     pub tools: Arc<Tools>,
     pub address: SocketAddr,
     pub client: reqwest::Client,
+    pub folder: TempDir,
+    /// What the agent reviews.
+    pub review: Mutex<Option<Review>>,
 }
 
 impl Stage {
@@ -55,17 +62,28 @@ impl Stage {
         let config = config.unwrap();
         let live = Arc::new(Live::new(&config));
         let home = Home::new(config, live, InstanceId::parse("i1").unwrap()).unwrap();
-        let tools = Arc::new(Tools::new(Arc::new(home)));
+        let folder = tempfile::tempdir().unwrap();
+        let git = GitManager::new(Settings {
+            root: folder.path().join("root"),
+            path: std::env::var("PATH").unwrap(),
+            allow_loopback: true,
+            command_timeout: Duration::from_secs(60),
+        });
+        let tools = Arc::new(Tools::new(Arc::new(home), Arc::new(git)));
         let address = listen(router(tools.clone())).await;
-        Self { town, tools, address, client: reqwest::Client::new() }
+        Self { town, tools, address, client: reqwest::Client::new(), folder, review: Mutex::default() }
     }
 
     /// Lets an agent in and returns where its tools are, and its header.
     pub fn admit(&self, role: &Role) -> (String, String) {
-        let server = self.tools.admit(&place(), role, "gt/a/1", self.address);
+        let server = self.tools.admit(&place(), role, self.work(), self.address);
         let server = &server["gt"];
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         (text(&server["url"]), text(&server["headers"]["Authorization"]))
+    }
+
+    pub fn work(&self) -> Work {
+        Work { branch: "gt/a/1".to_owned(), review: self.review.lock().unwrap().clone() }
     }
 
     pub async fn ask(&self, role: &Role, method: &str, parameters: Value) -> Value {

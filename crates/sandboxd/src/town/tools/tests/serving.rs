@@ -78,7 +78,7 @@ async fn only_the_agent_itself_may_call_and_only_while_it_runs() {
     assert_eq!(status(&url, &authorization).await, StatusCode::OK);
     assert_eq!(stage.admit(&Role::Polecat), (url.clone(), authorization.clone()), "the same until it is forgotten");
     let other = Place { agent: AgentId::parse("a2").unwrap(), ..place() };
-    let other = stage.tools.admit(&other, &Role::Mayor, "gt/a/1", stage.address);
+    let other = stage.tools.admit(&other, &Role::Mayor, stage.work(), stage.address);
     let others = other["gt"]["headers"]["Authorization"].as_str().unwrap();
     for (url, authorization) in [
         (url.as_str(), others),

@@ -1,0 +1,121 @@
+//! Saves to a remote that cannot be reached for a while, or that an agent has unsaid.
+
+use super::*;
+use crate::town::git::Outcome;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use axum::response::Response;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use tokio::net::TcpListener;
+
+const BRANCH: &str = "gt/toast/1";
+
+/// Git's own server of `folder`, behind a gateway that refuses the first `refusals` calls of a push.
+async fn gateway(folder: &Path, refusals: u32) -> (String, Arc<AtomicU32>) {
+    let (folder, refused) = (folder.to_owned(), Arc::new(AtomicU32::new(0)));
+    let count = refused.clone();
+    let router = Router::new().fallback(async move |request: Request| {
+        let pushes = request.uri().to_string().contains("git-receive-pack");
+        if pushes && count.fetch_add(1, Ordering::SeqCst) < refusals {
+            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        }
+        let (parts, body) = request.into_parts();
+        let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+        let folder = folder.clone();
+        tokio::task::spawn_blocking(move || serve(&folder, &parts, &body)).await.unwrap()
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/remote.git", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, refused)
+}
+
+/// One call, as a web server hands it to git (RFC 3875).
+fn serve(folder: &Path, parts: &axum::http::request::Parts, body: &Bytes) -> Response {
+    let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default();
+    let mut child = command(folder, &["http-backend"])
+        .env("GIT_PROJECT_ROOT", folder)
+        .env("GIT_HTTP_EXPORT_ALL", "1")
+        .env("REMOTE_USER", "somebody")
+        .env("REQUEST_METHOD", parts.method.as_str())
+        .env("PATH_INFO", parts.uri.path())
+        .env("QUERY_STRING", parts.uri.query().unwrap_or_default())
+        .env("CONTENT_TYPE", header("content-type"))
+        .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
+        .env("CONTENT_LENGTH", body.len().to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(body).unwrap();
+    let said = child.wait_with_output().unwrap().stdout;
+    let end = said.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = std::str::from_utf8(&said[..end]).unwrap();
+    let mut response = said[end + 4..].to_vec().into_response();
+    response.headers_mut().clear();
+    for (name, value) in head.lines().map(|line| line.split_once(": ").unwrap()) {
+        if name == "Status" {
+            *response.status_mut() = StatusCode::from_u16(value[..3].parse().unwrap()).unwrap();
+        } else {
+            let name = axum::http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+            response.headers_mut().insert(name, value.parse().unwrap());
+        }
+    }
+    response
+}
+
+#[tokio::test]
+async fn a_remote_that_is_out_of_reach_for_a_while_is_tried_again() {
+    let stage = Stage::new();
+    let worktree = stage.worktree(BRANCH).await;
+    fs::write(worktree.path().join("a"), "a").unwrap();
+    let (url, refused) = gateway(stage.folder.path(), 2).await;
+    let receipt = stage.save_at(&worktree, BRANCH, &stage.repo_at(&url)).await;
+    assert_eq!(receipt.outcome, Outcome::Pushed, "{receipt:?}");
+    assert_eq!(stage.on_remote(BRANCH, "a").as_deref(), Some("a"));
+    assert!(refused.load(Ordering::SeqCst) > 2);
+}
+
+#[tokio::test]
+async fn a_remote_that_stays_out_of_reach_is_told_in_time_with_the_commit() {
+    let stage = Stage::new();
+    let worktree = stage.worktree(BRANCH).await;
+    fs::write(worktree.path().join("a"), "a").unwrap();
+    let (url, _) = gateway(stage.folder.path(), u32::MAX).await;
+    let (repo, own) = (stage.repo_at(&url), branch(BRANCH));
+    let until = Instant::now() + Duration::from_secs(5);
+    let save = Save { worktree: &worktree, author: &agent(), remote: Some((&repo, &own)), until };
+    let receipt = tokio::time::timeout(Duration::from_secs(30), stage.manager.save(save, Frozen)).await.unwrap();
+    assert!(matches!(&receipt.outcome, Outcome::NotPushed { reason } if reason.contains("503")), "{receipt:?}");
+    assert_eq!(git(worktree.path(), &["rev-parse", "HEAD"]).trim(), receipt.commit.unwrap());
+}
+
+#[tokio::test]
+async fn an_agent_that_removes_the_remote_costs_nobody_a_save() {
+    let stage = Stage::new();
+    let (worktree, other) = (stage.worktree(BRANCH).await, stage.worktree("gt/maple/2").await);
+    git(worktree.path(), &["remote", "remove", "origin"]);
+    for (worktree, own) in [(&worktree, BRANCH), (&other, "gt/maple/2")] {
+        fs::write(worktree.path().join("a"), own).unwrap();
+        assert_eq!(stage.save(worktree, own).await.outcome, Outcome::Pushed);
+        assert_eq!(stage.on_remote(own, "a").as_deref(), Some(own));
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_locked_costs_no_save() {
+    let stage = Stage::new();
+    let worktree = stage.worktree(BRANCH).await;
+    fs::write(worktree.common_dir().join("config.lock"), "").unwrap();
+    git(worktree.path(), &["remote"]);
+    fs::write(worktree.path().join("a"), "a").unwrap();
+    assert_eq!(stage.save(&worktree, BRANCH).await.outcome, Outcome::Pushed);
+    assert_eq!(stage.on_remote(BRANCH, "a").as_deref(), Some("a"));
+}

@@ -1,0 +1,82 @@
+//! What a role was started with cannot be read by the other processes of its user.
+#![cfg(target_os = "linux")]
+#![allow(clippy::arithmetic_side_effects, clippy::panic, clippy::unwrap_used)]
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use support::until;
+
+const TOKEN: &str = "a-token-that-nobody-may-see";
+/// Somebody without capabilities.
+const NOBODY: u32 = 65_534;
+
+/// A command as an agent runs it: without capabilities. Root gives up being root for it.
+fn unprivileged(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    if fs::metadata("/proc/self").unwrap().uid() == 0 {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    command
+}
+
+/// The whole environment of a process, as another process of its user sees it.
+fn environment_of(pid: u32) -> Option<String> {
+    let output = unprivileged(Path::new("cat")).arg(format!("/proc/{pid}/environ")).stderr(Stdio::null()).output();
+    let output = output.unwrap();
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+struct Town(Child);
+
+impl Drop for Town {
+    fn drop(&mut self) {
+        support::send(i32::try_from(self.0.id()).unwrap(), nix::sys::signal::Signal::SIGINT);
+        let _ = self.0.wait();
+    }
+}
+
+/// `init` with a town below it, as a container starts it, and on a loopback port of its own.
+fn town(sandboxd: &Path, root: Option<&Path>) -> Town {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = unprivileged(sandboxd);
+    command.args(["init", "--", "town"]).env_clear().env("PATH", "/usr/bin:/bin");
+    command
+        .env("GASTOWN_TOWN_ID", "t1")
+        .env("GASTOWN_API_URL", "http://127.0.0.1:9")
+        .env("HOLDFAST_LISTEN", free.to_string());
+    command.env("GASTOWN_CONTAINER_TOKEN", TOKEN).envs(root.map(|root| ("HOLDFAST_ROOT", root)));
+    let town = Town(command.stderr(Stdio::null()).spawn().unwrap());
+    until("the town to listen", || std::net::TcpStream::connect(free).ok());
+    town
+}
+
+#[test]
+fn a_process_of_the_same_user_sees_the_token_neither_of_init_nor_of_the_town() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let sandboxd = folder.path().join("sandboxd");
+    fs::copy(env!("CARGO_BIN_EXE_sandboxd"), &sandboxd).unwrap();
+
+    let contained = town(&sandboxd, None);
+    let roles = until("the role", || Some(children_of(contained.0.id())).filter(|children| !children.is_empty()));
+    assert_eq!(environment_of(contained.0.id()), None);
+    assert_eq!(roles.into_iter().map(environment_of).collect::<Vec<_>>(), [None]);
+
+    let on_a_shared_machine = town(&sandboxd, Some(folder.path()));
+    let seen = environment_of(on_a_shared_machine.0.id());
+    assert!(seen.is_some_and(|seen| seen.contains(TOKEN)), "there the host finds what a dead one has left");
+}
