@@ -1,8 +1,8 @@
-// A platform takes a town's container away while one agent writes files, one is in the middle of a tool call and one is idle. Nobody's work is lost,
-// nothing is dispatched meanwhile, and the replacement goes on where the work was saved.
+// A platform takes a town's container away, three times in a row and each time in another way, while one agent writes files, one is in the middle of a
+// tool call and one is idle. Nobody's work is lost, nothing is dispatched meanwhile, and each replacement goes on where the work was saved.
 
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { fastLimits } from "../scripts/lib/limits.mjs";
@@ -10,107 +10,103 @@ import { deliver, tool } from "../scripts/lib/town-tasks.mjs";
 import { holdfast, until } from "./harness.mjs";
 import { Town } from "./towns.mjs";
 
-/** Who is idle stays so until the eviction. */
+/** Who is idle stays so until the eviction, however long the others need to begin. */
 const limits = fastLimits();
-limits.sandbox_town.idle_ms = 120_000;
+limits.sandbox_town.idle_ms = 600_000;
+Object.assign(limits.town, { gupp_warn_ms: 600_000, gupp_escalate_ms: 700_000, gupp_stop_ms: 800_000, stalled_ms: 900_000 });
 
 const it = holdfast("town-eviction", {}, { limits });
 
-/** Six agents that start two at a time. */
+/** Eight agents that start two at a time. */
 const FINISH_MS = 480_000;
-const UNDER_WAY = "under way";
-const ready = tool("gt_status", { message: UNDER_WAY });
 const pages = Array.from({ length: 100 }, (_, n) => [`@write pages/${n}.md page ${n}`, "@slow 1 100"]).flat();
 
-/** What each agent does until it is evicted, and what its successor does. Each life appends to a file, which no life commits before the last. */
+/** What each agent does until it is evicted. */
 const WORK = {
-  writer: {
-    first: ["@bash echo begun >> writer.md", ready, ...pages],
-    then: ["@bash echo done >> writer.md", ...deliver("Pages")],
-  },
-  caller: {
-    first: ["@bash echo begun >> caller.md", ready, "@bash sleep 100"],
-    then: ["@bash echo done >> caller.md", ...deliver("A call")],
-  },
+  writer: pages,
+  caller: ["@bash sleep 100"],
   /** Forgets to say that it is done: its turn ends, and it waits to be spoken to. */
-  idler: {
-    first: ["@bash echo begun >> idler.md", ready],
-    then: ["@bash echo done >> idler.md", ...deliver("Thoughts")],
-  },
+  idler: [],
 };
+const AGENTS = Object.keys(WORK);
 
-/** Three agents, each with something that no commit has. */
-async function atWork() {
-  const town = await Town.make(it);
-  const beads = {};
-  for (const [name, { first }] of Object.entries(WORK)) beads[name] = await town.sling(`Work of the ${name}`, first);
-  await Promise.all(Object.values(beads).map((bead) => town.said(bead, UNDER_WAY)));
-  for (const [name, { then }] of Object.entries(WORK)) await town.rewrite(beads[name], then);
-  return { town, beads, instance: await town.instance() };
+let town;
+/** By agent. @type {Record<string, string>} */
+const beads = {};
+
+/** One life of an agent: it leaves a line that no life commits before the last one. */
+const life = (name, word) => [`@bash echo ${word} >> ${name}.md`, tool("gt_status", { message: word }), ...WORK[name]];
+
+/** Waits until each agent is in the middle of this life, and gives its bead the next one. */
+async function livingThe(word, next) {
+  await Promise.all(AGENTS.map((name) => town.said(beads[name], word)));
+  for (const name of AGENTS) await town.rewrite(beads[name], next(name));
+  return town.instance();
 }
 
-/** Every bead is closed, and the file of each life of each agent is on the default branch. */
-async function finished(town, beads, lives) {
-  await town.closed(Object.values(beads), FINISH_MS);
-  for (const name of Object.keys(beads)) assert.equal(town.file("main", `${name}.md`), lives, name);
-  assert.ok(await town.isSound());
+/** On the remote is, on each agent's branch, what its lives so far have left. */
+function assertSaved(lines) {
+  for (const name of AGENTS) assert.equal(town.saved(beads[name], `${name}.md`), lines, name);
 }
 
-describe("evictions of a town with three agents at work", { timeout: 2_700_000 }, () => {
+const draining = () =>
+  until("the town drains", async () => {
+    const status = await town.api.drain(town.id);
+    return status.draining && status;
+  });
+
+describe("evictions of a town with three agents at work", { timeout: 1_800_000 }, () => {
+  before(async () => {
+    town = await Town.make(it);
+    for (const name of AGENTS) beads[name] = await town.sling(`Work of the ${name}`, life(name, "first"));
+  });
+
   test("SIGTERM: what each agent had is on the remote, nothing is dispatched, and the replacement goes on there", async (t) => {
-    const { town, beads, instance } = await atWork();
+    const instance = await livingThe("first", (name) => life(name, "second"));
     const evicted = performance.now();
     const since = () => Math.round(performance.now() - evicted);
     await town.api.evict(town.id);
-    await until("the town drains", async () => (await town.api.drain(town.id)).draining, 1_000);
+    await draining();
     t.diagnostic(`draining after ${since()} ms`);
 
-    const late = await town.sling("Too late", ["@write late.md late", ...deliver("Late")]);
+    beads.late = await town.sling("Too late", ["@write late.md late", ...deliver("Late")]);
     const seen = [];
     await until("the drain ends", async () => {
-      seen.push(await town.bead(late));
+      seen.push(await town.bead(beads.late));
       return !(await town.api.drain(town.id)).draining;
     });
     seen.pop(); // it may have been read after the drain
     t.diagnostic(`drained for ${since()} ms`);
     assert.ok(seen.length > 0);
     for (const { status, dispatch_attempts: tries } of seen) assert.deepEqual([status, tries], ["open", 0], "dispatched while the town drained");
-
-    for (const name of Object.keys(beads)) assert.equal(town.saved(beads[name], `${name}.md`), "begun", name);
+    assertSaved("first");
     await town.replaced(instance);
     t.diagnostic(`replaced after ${since()} ms`);
-    await finished(town, beads, "begun\ndone");
-    await town.closed([late], FINISH_MS);
-    t.diagnostic(`finished after ${since()} ms`);
-    assert.equal(town.file("main", "late.md"), "late");
-    assert.equal(town.file("main", "pages/0.md"), "page 0");
   });
 
   test("SIGTERM twice is one drain", async () => {
-    const { town, beads, instance } = await atWork();
+    const instance = await livingThe("second", (name) => life(name, "third"));
     await town.api.evict(town.id);
-    const drain = await until("the town drains", async () => {
-      const status = await town.api.drain(town.id);
-      return status.draining && status;
-    });
+    const { drainNonce } = await draining();
     await town.api.evict(town.id);
-    assert.equal((await town.api.drain(town.id)).drainNonce, drain.drainNonce);
+    assert.equal((await town.api.drain(town.id)).drainNonce, drainNonce);
     await town.replaced(instance);
-    for (const name of Object.keys(beads)) assert.equal(town.saved(beads[name], `${name}.md`), "begun", name);
-    await finished(town, beads, "begun\ndone");
+    assertSaved("first\nsecond");
   });
 
-  test("SIGKILL after a second: what was pushed stays, nothing is corrupted, the beads are dispatched again", async () => {
-    const { town, beads, instance } = await atWork();
+  test("SIGKILL after a second: what was pushed stays, nothing is corrupted, and the beads are dispatched again", async () => {
+    const instance = await livingThe("third", (name) => [`@bash echo last >> ${name}.md`, ...deliver(`Work of the ${name}`)]);
     await town.api.evict(town.id);
     await sleep(1_000);
     await town.api.evict(town.id, "SIGKILL");
-    const pushed = Object.values(beads).flatMap((bead) => town.branches(bead)).map((branch) => town.head(branch));
+    const pushed = AGENTS.flatMap((name) => town.branches(beads[name])).map((branch) => town.head(branch));
     assert.ok(await town.isSound());
     await town.replaced(instance);
+
     await town.closed(Object.values(beads), FINISH_MS);
     for (const commit of pushed) assert.ok(town.contains("main", commit), `${commit} is lost`);
-    for (const name of Object.keys(beads)) assert.match(town.file("main", `${name}.md`), /^(begun\n)?done$/, name);
+    for (const name of AGENTS) assert.match(town.file("main", `${name}.md`), /^first\nsecond\n(third\n)?last$/, name);
+    assert.deepEqual([town.file("main", "late.md"), town.file("main", "pages/0.md")], ["late", "page 0"]);
     assert.ok(await town.isSound());
   });
 });

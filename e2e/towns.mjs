@@ -5,14 +5,25 @@ import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 
 import { follow } from "../scripts/lib/command.mjs";
+import { fastLimits } from "../scripts/lib/limits.mjs";
 import { readRepository, sampleRepository } from "../scripts/lib/repository.mjs";
 import { TownApi } from "../scripts/lib/town-api.mjs";
 import { until } from "./harness.mjs";
 
 /** Longer than three starts of the real agent on a busy machine. */
-const START_MS = 240_000;
+const START_MS = 480_000;
 /** Longer than the longest drain with the fast limits, and the start of a replacement. */
 const DRAIN_MS = 60_000;
+
+/** The fast limits, for agents that start at once and have nothing to finish: a drain is over in a second. Who is slow on a busy machine is not taken for dead. */
+export function playedLimits() {
+  const { town, sandbox_town: container, ...others } = fastLimits();
+  return {
+    ...others,
+    town: { ...town, tick_active_ms: 250, orphan_bead_ms: 1_000, drain_handoff_retry_ms: 500 },
+    sandbox_town: { ...container, drain_wait_ms: 600 },
+  };
+}
 
 export class Town {
   /**

@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- sandboxd`: how fast events pass from the agent server to an acknowledging object, and what `sandboxd` costs at rest.
+ * `npm run bench -- sandboxd`: how fast events pass from the agent server to an acknowledging object, what `sandboxd` costs at rest, and how long a town's drain takes.
  *
  * `sandboxd` runs on one core; `peers` (peers.rs) plays the agent server and the object. Machines are noisy, and a busy one shows less than `sandboxd`
  * can do: beside events per second stand events per second of its own processor time, which other work disturbs less. Each figure is the median of
@@ -12,10 +12,12 @@ import { availableParallelism } from "node:os";
 import { ask, step } from "../../scripts/lib/command.mjs";
 import { Failure } from "../../scripts/lib/failure.mjs";
 import { ROOT } from "../../scripts/lib/paths.mjs";
+import { measureTown } from "./town.mjs";
 
 const MIB = 1024 * 1024;
 const LARGE_EVENT_MB = 49;
 const STARTS = 15;
+const WORKTREES = 10;
 
 /** Events of a burst: about two seconds' worth, and more than every buffer on the way holds. */
 const BURSTS = [
@@ -47,6 +49,13 @@ export async function run({ rounds, built }) {
   add("MiB resident, init and session at rest", idle.toFixed(1), "≤ 10", idle <= 10);
   const above = median(repeat(rounds, "large", built, LARGE_EVENT_MB).map(({ aboveIdleKiB }) => aboveIdleKiB)) / 1024;
   add(`MiB above rest while an event of ${LARGE_EVENT_MB} MB passes`, above.toFixed(1), "≤ 8", above <= 8);
+  const towns = [];
+  for (let n = 0; n < rounds; n++) towns.push(await measureTown(built, WORKTREES));
+  if (!towns.every(({ pushed }) => pushed === WORKTREES)) throw new Failure("A drain did not push every worktree.");
+  const rest = median(towns.map(({ restKiB }) => restKiB)) / 1024;
+  add("MiB resident, town at rest", rest.toFixed(1), "≤ 12", rest <= 12);
+  const overhead = median(towns.map(({ overheadMs }) => overheadMs)) / 1000;
+  add(`s of a drain of ${WORKTREES} worktrees beyond the wait for agents`, overhead.toFixed(1), "≤ 2", overhead <= 2);
   const size = statSync(built).size / 1e6;
   add("MB, the program", size.toFixed(1), "≤ 6", size <= 6);
   console.table(table);
