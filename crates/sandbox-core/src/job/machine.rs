@@ -45,6 +45,8 @@ enum Phase {
     Committing { failure: Option<String> },
     /// The conversation is being condensed.
     Condensing,
+    /// It was; what the agent says of it is still on its way, and comes before the last word. Waited for until then at most.
+    Condensed { until: Option<i64> },
     /// Git is asked for the branch.
     Naming,
     /// The last thing is said; the agent is coming to rest.
@@ -206,10 +208,12 @@ impl Job {
     }
 
     fn on_condense_done(&mut self, now_ms: i64, job: JobId) -> Vec<Output> {
-        match self.at(job).map(|current| &current.phase) {
-            Some(Phase::Condensing) => self.condensed(now_ms),
-            _ => Vec::new(),
+        let quiet_at = now_ms.saturating_add(self.limits.quiet_ms);
+        if let Some(current) = self.at(job).filter(|current| current.phase == Phase::Condensing) {
+            let until = current.by;
+            current.enter(Phase::Condensed { until }, Some(quiet_at));
         }
+        Vec::new()
     }
 
     fn condensed(&mut self, now_ms: i64) -> Vec<Output> {
@@ -240,7 +244,7 @@ impl Job {
         let Some(current) = &mut self.current else { return Vec::new() };
         let job = current.id;
         let mut out = match &current.phase {
-            Phase::Committing { .. } | Phase::Naming => vec![Output::CancelTasks(job)],
+            Phase::Committing { .. } | Phase::Condensed { .. } | Phase::Naming => vec![Output::CancelTasks(job)],
             Phase::Condensing => vec![Output::CancelTasks(job), Output::AbortAgent(job)],
             Phase::Finishing | Phase::Settling => return Vec::new(),
             Phase::Opening { .. } => Vec::new(),
@@ -266,8 +270,13 @@ impl Job {
 
     fn on_agent_heard(&mut self, now_ms: i64) -> Vec<Output> {
         let heard_by = now_ms.saturating_add(self.limits.transport_ms_max);
-        if let Some(due) = self.current.as_mut().and_then(|current| current.heard_by.as_mut()) {
+        let quiet_at = now_ms.saturating_add(self.limits.quiet_ms);
+        let Some(current) = &mut self.current else { return Vec::new() };
+        if let Some(due) = &mut current.heard_by {
             *due = heard_by;
+        }
+        if let Phase::Condensed { until } = current.phase {
+            current.by = Some(until.map_or(quiet_at, |until| quiet_at.min(until)));
         }
         Vec::new()
     }
@@ -276,7 +285,7 @@ impl Job {
         let mut out = match self.at(job).map(|current| &current.phase) {
             None => return Vec::new(),
             Some(Phase::Opening { .. }) => return self.not_started("CONNECTION_ERROR", why.reason().to_owned()),
-            Some(Phase::Committing { .. } | Phase::Naming) => vec![Output::CancelTasks(job)],
+            Some(Phase::Committing { .. } | Phase::Condensed { .. } | Phase::Naming) => vec![Output::CancelTasks(job)],
             Some(Phase::Condensing) => vec![Output::CancelTasks(job), Output::AbortAgent(job)],
             Some(Phase::Running | Phase::Sending) => vec![Output::AbortAgent(job)],
             Some(Phase::Finishing | Phase::Settling) => Vec::new(),
@@ -324,6 +333,7 @@ impl Job {
                 out.extend(self.condensed(now_ms));
                 out
             }
+            Phase::Condensed { .. } => self.condensed(now_ms),
             Phase::Naming => self.on_branch(job, None),
             Phase::Settling => {
                 current.enter(Phase::Finishing, None);

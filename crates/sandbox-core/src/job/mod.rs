@@ -1,7 +1,7 @@
 //! One execution from start to end (spec/session.md 8.4, 8.7).
 //!
 //! ```text
-//! idle ─Start─▶ opening ─▶ sending ─▶ running ─turn over─▶ auto-commit ─▶ condense ─▶ branch ─▶ finishing ─▶ idle
+//! idle ─Start─▶ opening ─▶ sending ─▶ running ─turn over─▶ auto-commit ─▶ condense ─▶ quiet ─▶ branch ─▶ finishing ─▶ idle
 //!                   └──────────┴─────────┴── abort, kill, SIGTERM, fatal ──▶ settling ─────────────▲
 //! ```
 //!

@@ -12,7 +12,8 @@ fn a_job_from_start_to_end() {
     assert_eq!(bench.say(Input::PromptSent(JobId(1))), [""; 0]);
     assert_eq!(bench.turn_ended(TurnEnd::Completed), ["RunAutoCommit 1"]);
     assert_eq!(bench.say(Input::AutoCommitDone(JobId(1))), ["RunCondense 1"]);
-    assert_eq!(bench.say(Input::CondenseDone(JobId(1))), ["ReadBranch 1"]);
+    assert_eq!(bench.say(Input::CondenseDone(JobId(1))), [""; 0]);
+    assert_eq!(bench.late(), ["ReadBranch 1"]);
     let complete = r#"{"exitCode":0,"executionId":"exc_00000000000000000000000001","kiloSessionId":"ses_e03b2959effeetYLbSKCsEOEU2","currentBranch":"main"}"#;
     assert_eq!(
         bench.say(Input::Branch { job: JobId(1), branch: Some("main".into()) }),
@@ -21,6 +22,39 @@ fn a_job_from_start_to_end() {
     assert_eq!(bench.job.active(), None);
     assert_eq!(bench.say(Input::IngestDrained(JobId(1))), ["CloseIngest 1", "Ended 1 Reported"]);
     assert_eq!(bench.job.next_deadline(), None);
+}
+
+/// Story: the agent's answer to "condense" came before its events about that; `complete` was said, and `session.compacted` was not in the log.
+#[test]
+fn what_the_agent_says_of_its_summary_comes_before_the_last_word() {
+    let mut bench = Bench::running(binding(1));
+    bench.turn_ended(TurnEnd::Completed);
+    bench.say(Input::AutoCommitDone(JobId(1)));
+    bench.say(Input::CondenseDone(JobId(1)));
+    for _ in 0..3 {
+        bench.now += 299;
+        assert_eq!(bench.say(Input::Tick), [""; 0], "it still speaks");
+        assert_eq!(bench.say(Input::AgentHeard), [""; 0]);
+    }
+    bench.now += 300;
+    assert_eq!(bench.say(Input::Tick), ["ReadBranch 1"], "it is quiet");
+
+    let mut bench = Bench::running(binding(1));
+    bench.turn_ended(TurnEnd::Completed);
+    bench.say(Input::AutoCommitDone(JobId(1)));
+    bench.say(Input::CondenseDone(JobId(1)));
+    while bench.job.next_deadline().is_some() && bench.now < 200_000 {
+        bench.now += 200;
+        bench.say(Input::AgentHeard);
+        if bench.say(Input::Tick) == ["ReadBranch 1"] {
+            break;
+        }
+    }
+    assert!(
+        bench.now <= 180_200,
+        "one that is never quiet is waited for no longer than for the summary: {}",
+        bench.now
+    );
 }
 
 #[test]

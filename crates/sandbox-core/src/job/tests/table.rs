@@ -4,16 +4,17 @@ use super::*;
 
 type Make = fn() -> Bench;
 
-const PHASES: [(&str, Make); 9] = [
+const PHASES: [(&str, Make); 10] = [
     ("idle", Bench::new),
     ("opening", || Bench::opening(binding(1))),
     ("sending", || Bench::sending(binding(1))),
     ("running", || Bench::running(binding(1))),
     ("committing", committing),
     ("condensing", condensing),
+    ("condensed", condensed),
     ("naming", || {
-        let mut bench = condensing();
-        bench.say(Input::CondenseDone(JobId(1)));
+        let mut bench = condensed();
+        bench.late();
         bench
     }),
     ("settling", || {
@@ -33,6 +34,12 @@ fn committing() -> Bench {
 fn condensing() -> Bench {
     let mut bench = committing();
     bench.say(Input::AutoCommitDone(JobId(1)));
+    bench
+}
+
+fn condensed() -> Bench {
+    let mut bench = condensing();
+    bench.say(Input::CondenseDone(JobId(1)));
     bench
 }
 
