@@ -1,7 +1,7 @@
 // A town's container and its object: a real eviction by SIGTERM, and the replacement that ends the drain.
 
 import assert from "node:assert/strict";
-import { before, test } from "node:test";
+import { test } from "node:test";
 
 import { sign, userToken } from "../scripts/lib/tokens.mjs";
 import { holdfast, until } from "./harness.mjs";
@@ -14,12 +14,12 @@ const SANDBOX_TOKEN = "a-token-of-the-container";
 /** The town's id. */
 let town;
 
-before(async () => {
+async function makeTown() {
   const headers = { authorization: `Bearer ${userToken(it.services.secrets.NEXTAUTH_SECRET, USER)}` };
   const made = await call(`${it.services.url}/api/users/${USER}/towns`, "POST", headers, { name: "Home" });
   assert.equal(made.status, 201);
   town = made.body.data.id;
-});
+}
 
 /** The town's container token (spec/town.md 2.1). */
 function containerToken() {
@@ -66,6 +66,7 @@ async function start() {
 }
 
 test("SIGTERM drains the town, and the replacement's health ends the drain", async () => {
+  await makeTown();
   const first = await start();
   assert.deepEqual([first.status, first.draining], ["ok", false]);
   assert.deepEqual(await drainStatus(), { draining: false, drainNonce: null });
