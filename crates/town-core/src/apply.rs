@@ -5,6 +5,7 @@ use crate::bead::FailureReason;
 use crate::convoy::LANDING_TRIES;
 use crate::convoy::LAST_LANDING;
 use crate::error::Fault;
+use crate::escalation::Trouble;
 use crate::message::Notice;
 use crate::message::Output;
 use crate::message::effect::Effect;
@@ -22,8 +23,6 @@ use protocol::town::agent::NudgePriority;
 use protocol::town::agent::Role;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
-use protocol::town::bead::Priority;
-use serde_json::Map;
 use serde_json::json;
 
 impl Step<'_> {
@@ -79,8 +78,7 @@ impl Step<'_> {
             Action::DispatchAgent { agent, bead, rig } => self.assign_and_dispatch(agent.as_ref(), bead, rig.as_ref()),
             Action::FailConvoy { convoy, reason } => {
                 self.set_status(convoy, BeadStatus::Failed, "system", Some(by_reconciler(reason)))?;
-                let words = format!("A convoy was given up: {reason}");
-                self.escalate(&words, None, Priority::High, Map::new(), None, None).map(drop)
+                self.escalate(Trouble::of_town(format!("A convoy was given up: {reason}"))).map(drop)
             }
             Action::HookAgent { agent, bead } => self.hook(agent, bead),
             Action::NotifyMayor { message } => self.breaker_opened(message),

@@ -5,6 +5,7 @@
 
 use crate::Step;
 use crate::error::Fault;
+use crate::escalation::Trouble;
 use crate::message::Notice;
 use crate::message::Output;
 use crate::reconcile::action::Action;
@@ -13,8 +14,6 @@ use crate::store::read_at;
 use crate::store::read_at_option;
 use database::execute;
 use protocol::id::BeadId;
-use protocol::town::bead::Priority;
-use serde_json::Map;
 
 /// Actions that repeat by their nature, or have a limit of their own: only their failures count.
 const FREE: [&str; 3] = ["dispatch_agent", "notify_mayor", "poll_pr"];
@@ -74,9 +73,7 @@ impl Step<'_> {
         self.outputs.push(Output::Notice(Notice::LoopHeld { action: key.clone() }));
         let words =
             format!("The town repeated {key} {count} times and holds it back now: two rules may be undoing each other");
-        self.contained("escalate", |step| {
-            step.escalate(&words, None, Priority::High, Map::new(), None, None).map(drop)
-        });
+        self.contained("escalate", |step| step.escalate(Trouble::of_town(words)).map(drop));
         Ok(false)
     }
 

@@ -22,18 +22,32 @@ const TITLE_CHARS: usize = 100;
 /// How many escalations are listed.
 const LIST_MAX: i64 = 100;
 
+/// What is escalated.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    /// Its beginning becomes the title.
+    pub words: String,
+    /// None: the words.
+    pub body: Option<String>,
+    pub severity: Priority,
+    pub metadata: Map<String, Value>,
+    pub rig: Option<RigId>,
+    /// Who asks for help; None: the town.
+    pub agent: Option<AgentId>,
+}
+
+impl Trouble {
+    /// What the town itself cannot mend.
+    pub fn of_town(words: String) -> Self {
+        Self { words, body: None, severity: Priority::High, metadata: Map::new(), rig: None, agent: None }
+    }
+}
+
 impl Step<'_> {
     /// Makes an escalation, asks triage about it, and tells the mayor if it is more than small.
-    pub fn escalate(
-        &mut self,
-        words: &str,
-        body: Option<String>,
-        severity: Priority,
-        metadata: Map<String, Value>,
-        rig: Option<RigId>,
-        agent: Option<&AgentId>,
-    ) -> Result<Bead, Fault> {
-        let bead = self.record_escalation(words, body, severity, metadata, rig, agent)?;
+    pub fn escalate(&mut self, trouble: Trouble) -> Result<Bead, Fault> {
+        let Trouble { words, severity, agent, .. } = trouble.clone();
+        let bead = self.record_escalation(trouble)?;
         let options: &[&str] = match severity {
             Priority::Low => &["NUDGE", "CLOSE_BEAD", "PROVIDE_GUIDANCE"],
             Priority::Medium | Priority::High | Priority::Critical => {
@@ -42,9 +56,9 @@ impl Step<'_> {
         };
         self.ask_triage(Question {
             kind: "escalation",
-            agent,
+            agent: agent.as_ref(),
             title: bead.title.clone(),
-            context: words.to_owned(),
+            context: words.clone(),
             options,
             escalation: Some(&bead.bead_id),
         })?;
@@ -55,23 +69,16 @@ impl Step<'_> {
     }
 
     /// Makes an escalation that nobody is told of: it is in the list, and raised with its age.
-    pub fn record_escalation(
-        &mut self,
-        words: &str,
-        body: Option<String>,
-        severity: Priority,
-        metadata: Map<String, Value>,
-        rig: Option<RigId>,
-        agent: Option<&AgentId>,
-    ) -> Result<Bead, Fault> {
+    pub fn record_escalation(&mut self, trouble: Trouble) -> Result<Bead, Fault> {
+        let Trouble { words, body, severity, metadata, rig, agent } = trouble;
         let title: String = words.chars().take(TITLE_CHARS).collect();
         let bead = self.create_bead(NewBead {
-            body: body.or_else(|| Some(words.to_owned())),
+            body: body.or(Some(words)),
             rig,
             priority: priority_of(severity),
             labels: labels_of(severity),
             metadata,
-            created_by: agent.map(ToString::to_string),
+            created_by: agent.map(|agent| agent.to_string()),
             ..NewBead::new(BeadType::Escalation, format!("Escalation: {title}"))
         })?;
         store::escalation::insert(self.db, &bead.bead_id, severity)?;
@@ -120,7 +127,8 @@ impl Step<'_> {
     }
 }
 
-fn labels_of(severity: Priority) -> Vec<String> {
+/// What a front end reads the severity from.
+pub fn labels_of(severity: Priority) -> Vec<String> {
     vec![label::ESCALATION.into(), format!("severity:{}", severity.as_str())]
 }
 

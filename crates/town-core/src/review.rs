@@ -4,6 +4,7 @@ use crate::Step;
 use crate::bead::FailureReason;
 use crate::error::Fault;
 use crate::error::Refusal;
+use crate::escalation::labels_of;
 use crate::message::bead::NewBead;
 use crate::message::call::ReviewResult;
 use crate::store;
@@ -171,7 +172,7 @@ impl Step<'_> {
         let bead = self.create_bead(NewBead {
             rig: review.rig_id.clone(),
             priority: Priority::High,
-            labels: vec![label::ESCALATION.into(), "severity:high".into()],
+            labels: labels_of(Priority::High),
             metadata,
             created_by: Some("system".into()),
             ..NewBead::new(BeadType::Escalation, format!("Merge conflict: {about}"))

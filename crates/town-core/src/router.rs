@@ -4,6 +4,7 @@ use crate::Step;
 use crate::drain;
 use crate::error::Fault;
 use crate::error::Refusal;
+use crate::escalation::Trouble;
 use crate::event;
 use crate::event::Fact;
 use crate::message::answer::Answer;
@@ -117,9 +118,15 @@ impl Step<'_> {
             TalkCall::Acknowledge { escalation } => Answer::Bead { bead: Box::new(self.acknowledge(escalation)?) },
             TalkCall::CheckMail { agent } => Answer::Mail { mail: self.check_mail(agent)? },
             TalkCall::Escalate { title, body, severity, metadata, rig, agent } => {
-                let (body, metadata, rig) = (body.clone(), metadata.clone(), rig.clone());
-                let bead = self.escalate(title, body, *severity, metadata, rig, agent.as_ref())?;
-                Answer::Bead { bead: Box::new(bead) }
+                let trouble = Trouble {
+                    words: title.clone(),
+                    body: body.clone(),
+                    severity: *severity,
+                    metadata: metadata.clone(),
+                    rig: rig.clone(),
+                    agent: agent.clone(),
+                };
+                Answer::Bead { bead: Box::new(self.escalate(trouble)?) }
             }
             TalkCall::Escalations { acknowledged } => Answer::Beads { beads: self.list_escalations(*acknowledged)? },
             TalkCall::Nudge { agent, message, mode, priority, source, ttl_ms } => {

@@ -4,6 +4,7 @@ use crate::Step;
 use crate::bead::FailureReason;
 use crate::error::Fault;
 use crate::error::Refusal;
+use crate::escalation::Trouble;
 use crate::message::bead::NewBead;
 use crate::message::effect::Effect;
 use crate::store;
@@ -213,7 +214,7 @@ impl Step<'_> {
             return Ok(true);
         }
         if !is_escalated {
-            self.record_escalation(&words, None, Priority::High, Map::new(), asked.rig_id.clone(), None)?;
+            self.record_escalation(Trouble { rig: asked.rig_id.clone(), ..Trouble::of_town(words) })?;
         }
         Ok(false)
     }
@@ -248,9 +249,14 @@ impl Step<'_> {
             }
             Decision::ReassignBead => {
                 let Some(bead) = bead else { return Ok(()) };
-                if let Some(agent) = agent.filter(|_| still_on_it(&bead)) {
-                    self.stop_agent(&agent.id, "triage gave its bead to another")?;
-                    self.unhook(&agent.id)?;
+                match agent.filter(|_| still_on_it(&bead)) {
+                    Some(agent) => {
+                        self.stop_agent(&agent.id, "triage gave its bead to another")?;
+                        self.unhook(&agent.id)?;
+                    }
+                    // Another has it already.
+                    None if store::agent::hooked_to(self.db, &bead.bead_id)?.is_some() => return Ok(()),
+                    None => {}
                 }
                 if bead.dispatch_attempts >= self.limits.dispatch_attempts_max {
                     return self.fail_by_triage(&bead.bead_id, notes);

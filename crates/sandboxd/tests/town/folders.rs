@@ -5,11 +5,17 @@ use crate::stage::Stage;
 use crate::support::until_async;
 use serde_json::json;
 
-#[tokio::test]
-async fn work_of_a_start_before_is_saved_though_the_newest_one_failed() {
-    let mut stage = Stage::new().await;
+/// An agent at rest that has left `a.txt` on its branch, in no commit.
+async fn with_work_left() -> Stage {
+    let stage = Stage::new().await;
     stage.start("a", "write a.txt left").await;
     stage.wait_for_event("a", "session.idle").await;
+    stage
+}
+
+#[tokio::test]
+async fn work_of_a_start_before_is_saved_though_the_newest_one_failed() {
+    let mut stage = with_work_left().await;
     let mut again = stage.request("a", "polecat", "write b.txt b");
     again["startPoint"] = json!("..");
     assert_eq!(stage.post("/agents/start", again).await.0, 400);
@@ -22,9 +28,7 @@ async fn work_of_a_start_before_is_saved_though_the_newest_one_failed() {
 
 #[tokio::test]
 async fn an_agent_that_went_on_to_another_branch_has_left_its_work_on_the_first_one() {
-    let mut stage = Stage::new().await;
-    stage.start("a", "write a.txt left").await;
-    stage.wait_for_event("a", "session.idle").await;
+    let mut stage = with_work_left().await;
     let mut elsewhere = stage.request("a", "polecat", "write b.txt b");
     elsewhere["branch"] = json!("gt/a-2");
     assert_eq!(stage.post("/agents/start", elsewhere).await.0, 201);
@@ -68,9 +72,7 @@ async fn a_process_that_ends_before_it_knows_its_agents_saves_their_work_and_lea
 
 #[tokio::test]
 async fn a_worktree_in_which_something_still_runs_is_left_alone() {
-    let mut stage = Stage::new().await;
-    stage.start("a", "write a.txt left").await;
-    stage.wait_for_event("a", "session.idle").await;
+    let mut stage = with_work_left().await;
     let mut elsewhere = stage.request("a", "polecat", "write b.txt b");
     elsewhere["branch"] = json!("gt/a-2");
     assert_eq!(stage.post("/agents/start", elsewhere).await.0, 201);

@@ -16,6 +16,7 @@ use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
 use protocol::town::agent::AgentStatus;
+use protocol::town::agent::Role;
 use protocol::town::bead::Bead;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
@@ -197,4 +198,19 @@ fn a_question_of_the_patrol_that_no_mayor_hears_becomes_an_escalation() {
     let made = world.newest(BeadType::Escalation);
     assert!(made.title.contains("[TRIAGE]") && made.status == BeadStatus::Open, "{}", made.title);
     assert_eq!(requests(&mut world).len(), 1, "it asks triage nothing again");
+}
+
+/// Story: by the time of the decision the bead was another agent's, and was opened again under its hands.
+#[test]
+fn a_bead_that_another_agent_has_by_now_stays_with_it() {
+    let mut world = World::new();
+    let (triager, asked, agent, bead) = triage(&mut world);
+    let successor = world.register(Role::Polecat, "r1");
+    world.hook(&successor, &bead);
+    let before = world.bead(&bead);
+    world.call(resolve(&triager, &asked, "REASSIGN_BEAD"));
+    assert_eq!(world.agent(&agent).current_hook_bead_id, None);
+    assert_eq!(world.agent(&successor).current_hook_bead_id, Some(bead.clone()));
+    let after = world.bead(&bead);
+    assert_eq!((after.status, after.assignee_agent_bead_id), (before.status, Some(successor)));
 }
