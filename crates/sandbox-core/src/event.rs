@@ -71,8 +71,8 @@ impl Event {
     }
 
     /// The execution cannot go on.
-    pub fn fatal(error: &str, message: Option<&str>) -> Self {
-        Self::of("error", &Fatal { error, message, fatal: true })
+    pub fn fatal(error: &str) -> Self {
+        Self::of("error", &Fatal { error, fatal: true })
     }
 
     /// The execution was stopped by someone.
@@ -155,8 +155,6 @@ struct EventsLost {
 #[derive(Serialize)]
 struct Fatal<'a> {
     error: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
     fatal: bool,
 }
 
@@ -198,7 +196,7 @@ mod tests {
                 r#"{"exitCode":0,"executionId":"exc_1","kiloSessionId":"ses_1","currentBranch":"main"}"#,
                 true,
             ),
-            (Event::fatal("Boom", None), "error", r#"{"error":"Boom","fatal":true}"#, true),
+            (Event::fatal("Boom"), "error", r#"{"error":"Boom","fatal":true}"#, true),
             (Event::interrupted("aborted via API"), "interrupted", r#"{"reason":"aborted via API"}"#, true),
             (Event::events_lost(2, 9), "events_lost", r#"{"from":2,"to":9}"#, true),
             (Event::heartbeat("exc_1"), "heartbeat", r#"{"executionId":"exc_1"}"#, false),
@@ -225,7 +223,7 @@ mod tests {
 
     #[test]
     fn only_ends_and_errors_are_lifecycle_events() {
-        assert!(Event::interrupted("x").is_lifecycle() && Event::fatal("x", None).is_lifecycle());
+        assert!(Event::interrupted("x").is_lifecycle() && Event::fatal("x").is_lifecycle());
         assert!(!Event::autocommit_started("x").is_lifecycle() && !Event::heartbeat("x").is_lifecycle());
     }
 }

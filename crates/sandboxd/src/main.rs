@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Init { child }) => {
             secrecy::guard();
+            secrecy::give_up_sight();
             init::run(&child)
         }
         Ok(Command::Restore(options)) => restore(options),

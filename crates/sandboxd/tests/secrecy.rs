@@ -16,6 +16,8 @@ use std::process::Stdio;
 use support::until;
 
 const TOKEN: &str = "a-token-that-nobody-may-see";
+/// What shows a process the others, as bits in a set of capabilities: SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, PERFMON.
+const SIGHT: u64 = 1 << 16 | 1 << 17 | 1 << 19 | 1 << 21 | 1 << 38;
 /// Somebody without capabilities.
 const NOBODY: u32 = 65_534;
 
@@ -79,4 +81,49 @@ fn a_process_of_the_same_user_sees_the_token_neither_of_init_nor_of_the_town() {
     let on_a_shared_machine = town(&sandboxd, Some(folder.path()));
     let seen = environment_of(on_a_shared_machine.0.id());
     assert!(seen.is_some_and(|seen| seen.contains(TOKEN)), "there the host finds what a dead one has left");
+}
+
+/// The set of that name in what a process says of itself.
+fn capabilities(status: &str, name: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+}
+
+/// `init` runs a shell that says what it may do, and reads the environment of `init` if it can.
+fn curious(mut init: Command) -> (String, String) {
+    let script = "cat /proc/self/status; cat /proc/$PPID/environ; exit 0";
+    init.args(["init", "--", "/bin/sh", "-c", script]).env_clear().env("PATH", "/usr/bin:/bin").env("TOKEN", TOKEN);
+    let output = init.stderr(Stdio::piped()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_init_starts_sees_the_token_not_even_as_root() {
+    if fs::metadata("/proc/self").unwrap().uid() != 0 {
+        println!("only root has what is given up here: nothing was tested");
+        return;
+    }
+    let (said, logged) = curious(Command::new(env!("CARGO_BIN_EXE_sandboxd")));
+    let before = capabilities(&fs::read_to_string("/proc/self/status").unwrap(), "CapBnd");
+    for set in ["CapBnd", "CapEff", "CapPrm"] {
+        assert_eq!(capabilities(&said, set), before & !SIGHT, "{set}: nothing else is given up");
+    }
+    assert_eq!(capabilities(&said, "CapInh") & SIGHT, 0);
+    assert!(!said.contains(TOKEN) && logged.contains("Permission denied"), "{said}{logged}");
+}
+
+#[test]
+fn an_init_that_may_not_give_it_up_says_so_and_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let sandboxd = folder.path().join("sandboxd");
+    fs::copy(env!("CARGO_BIN_EXE_sandboxd"), &sandboxd).unwrap();
+    let (said, logged) = curious(unprivileged(&sandboxd));
+    assert_eq!(capabilities(&said, "CapEff"), 0);
+    assert!(!said.contains(TOKEN));
+    // Where nobody on this machine can get it, there is nothing to give up.
+    let own = fs::read_to_string("/proc/self/status").unwrap();
+    let told = usize::from(capabilities(&own, "CapBnd") & SIGHT != 0);
+    assert_eq!(logged.matches("sight_not_given_up").count(), told, "{logged}");
 }

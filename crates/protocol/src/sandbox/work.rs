@@ -130,7 +130,7 @@ pub struct TurnPlan {
     pub images: Vec<TurnImage>,
     /// The agent: `code`, `plan` or `custom`.
     pub agent: String,
-    /// The caller's model name; used when the provider is `kilo`.
+    /// The caller's model: `holdfast/<name>` is that one of the deployment's provider, every other name stands for the deployment's own model.
     pub model: String,
     /// Thinking effort.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -73,7 +73,6 @@ impl Job {
             Input::Branch { job, branch } => self.on_branch(job, branch.as_deref()),
             Input::CondenseDone(job) => self.on_condense_done(now_ms, job),
             Input::EventsOpen(job) => self.on_open(now_ms, job, false),
-            Input::Fatal { error, message } => self.stop(now_ms, Event::fatal(&error, message.as_deref())),
             Input::IngestDrained(job) => match self.at(job) {
                 Some(_) => self.end(JobEnd::Reported),
                 None => Vec::new(),
@@ -171,9 +170,9 @@ impl Job {
         match end {
             TurnEnd::Completed => self.commit(now_ms, None),
             TurnEnd::Failed { message } => self.commit(now_ms, Some(message)),
-            TurnEnd::Fatal { error } => self.stop(now_ms, Event::fatal(&error, None)),
+            TurnEnd::Fatal { error } => self.stop(now_ms, Event::fatal(&error)),
             TurnEnd::Interrupted => self.report(Event::interrupted("The agent was interrupted")),
-            TurnEnd::Rejected { message } => self.report(Event::fatal(&message, None)),
+            TurnEnd::Rejected { message } => self.report(Event::fatal(&message)),
         }
     }
 
@@ -196,7 +195,7 @@ impl Job {
 
     fn committed(&mut self, now_ms: i64, failure: Option<String>) -> Vec<Output> {
         if let Some(message) = failure {
-            return self.report(Event::fatal(&message, None));
+            return self.report(Event::fatal(&message));
         }
         let by = now_ms.saturating_add(self.limits.condense_ms_max);
         let Some(current) = &mut self.current else { return Vec::new() };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! idle ─Start─▶ opening ─▶ sending ─▶ running ─turn over─▶ auto-commit ─▶ condense ─▶ quiet ─▶ branch ─▶ finishing ─▶ idle
-//!                   └──────────┴─────────┴── abort, kill, SIGTERM, fatal ──▶ settling ─────────────▲
+//!                   └──────────┴─────────┴── abort, kill, signal ──────────▶ settling ─────────────▲
 //! ```
 //!
 //! * Each job says exactly one last thing: `complete`, `interrupted` or a fatal `error`; and the ingest connection is closed only when that is
@@ -60,8 +60,6 @@ pub enum Input {
     CondenseDone(JobId),
     /// The subscription to the agent's events is open.
     EventsOpen(JobId),
-    /// Nothing can go on, for a reason outside of the turn (the agent server cannot be restarted, "Wrapper restarted").
-    Fatal { error: String, message: Option<String> },
     /// `ingest::Output::Drained`.
     IngestDrained(JobId),
     /// `ingest::Output::GaveUp`.

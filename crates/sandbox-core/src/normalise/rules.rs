@@ -222,7 +222,7 @@ mod tests {
     fn our_own_events_fit_a_frame_too() {
         let output = own(&Limits::default(), Event::output(&"x".repeat(2_000_000), "stdout"));
         assert!(output.data().len() < 10_100 && output.data().contains("2000000 characters in all"));
-        let error = own(&Limits::default(), Event::fatal(&"x".repeat(2_000_000), None));
+        let error = own(&Limits::default(), Event::fatal(&"x".repeat(2_000_000)));
         assert!(error.data().len() < 20_000 && error.data().ends_with(r#""fatal":true}"#));
         assert!(error.is_lifecycle() && error.class().is_stored());
     }

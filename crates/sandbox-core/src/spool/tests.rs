@@ -131,7 +131,7 @@ fn beyond_its_bound_the_oldest_are_lost_and_announced_once_but_no_lifecycle_even
     let mut bench = Bench::new(&limits());
     bench.append(&log(1));
     bench.append(&log(2));
-    bench.append(&Event::fatal("Boom", None));
+    bench.append(&Event::fatal("Boom"));
     (4..=60).for_each(|n| bench.append(&log(n)));
     let sent = bench.send_all(0);
     assert_eq!(sent[0], (2, "lost 1..2".to_owned()));
@@ -256,7 +256,7 @@ proptest! {
             match step {
                 0..=4 => {
                     n += 1;
-                    bench.append(&if n % 9 == 0 { Event::fatal("Boom", None) } else { log(n) });
+                    bench.append(&if n % 9 == 0 { Event::fatal("Boom") } else { log(n) });
                 }
                 5 => {
                     object += index.index((bench.spool.last_seq() - object) as usize + 1) as u64;

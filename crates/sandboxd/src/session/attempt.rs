@@ -61,6 +61,7 @@ pub async fn run(session: Arc<Session>, work: Work, mut cancelled: Cancelled) {
             (Step::Failed, error.to_string(), error.outcome())
         }
     };
+    session.used();
     drop(bench);
     steps.tell(step, message, Some(outcome)).await;
 }
@@ -136,7 +137,7 @@ async fn done(git: &Git, session: &Session, resume: Resume) -> Outcome {
 
 /// Makes the agent's session be there and its server run. From then on the session can be kept.
 async fn agent_server(
-    session: &Session,
+    session: &Arc<Session>,
     bench: &mut Bench,
     work: &Work,
     steps: &mut Steps<'_>,
@@ -155,7 +156,7 @@ async fn agent_server(
         if let Some(old) = bench.server.take() {
             old.stop().await;
         }
-        let place = shared.places.clone().try_acquire_owned().map_err(|_| WorkError::TooManyAgents)?;
+        let place = shared.places.take(session).await.ok_or(WorkError::TooManyAgents)?;
         let recipe = Recipe {
             kilo: &means.kilo,
             environment,

@@ -57,6 +57,13 @@ pub enum CommandError {
     },
 }
 
+/// What follows the line in which `text` begins, of which only a part is there: it may be a part of a secret, which no [`Redactor`] knows.
+///
+/// [`Redactor`]: super::redact::Redactor
+pub fn whole_lines(text: &str) -> &str {
+    text.split_once('\n').map_or("", |(_, rest)| rest)
+}
+
 /// Appends what a program said to a message about it.
 pub fn quote(tail: &str) -> String {
     if tail.is_empty() { String::new() } else { format!(": {tail}") }
@@ -122,6 +129,8 @@ async fn listen(stream: Option<impl AsyncRead + Unpin>, mut hear: impl FnMut(&[u
 struct Said {
     stdout: Vec<u8>,
     end: VecDeque<u8>,
+    /// Whether `end` is not all of it.
+    is_cut: bool,
 }
 
 impl Said {
@@ -133,6 +142,7 @@ impl Said {
         self.end.extend(bytes);
         let excess = self.end.len().saturating_sub(limits::OUTPUT_TAIL_BYTES);
         self.end.drain(..excess);
+        self.is_cut |= excess > 0;
     }
 
     fn stdout(self) -> String {
@@ -142,6 +152,7 @@ impl Said {
     fn tail(&self) -> String {
         let bytes: Vec<u8> = self.end.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
+        let text = if self.is_cut { whole_lines(&text) } else { &text };
         let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
         let from = lines.len().saturating_sub(limits::OUTPUT_TAIL_LINES);
         lines.get(from..).unwrap_or_default().join("\n")
@@ -205,6 +216,13 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(100)).await;
         let state = std::fs::read_to_string(format!("/proc/{left}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "{state}");
+    }
+
+    #[tokio::test]
+    async fn no_part_of_a_line_is_kept_whose_beginning_is_not() {
+        let script = format!("echo a-secret-with-an-end; printf '%{}s\\nlast'", limits::OUTPUT_TAIL_BYTES - 10);
+        let finished = run(bash(&script), Duration::from_secs(10)).await.unwrap();
+        assert_eq!(finished.tail, "last");
     }
 
     #[tokio::test]

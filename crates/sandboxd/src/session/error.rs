@@ -102,7 +102,7 @@ pub enum WorkError {
     #[error("The session's snapshot could not be fetched: {0}")]
     Snapshot(SnapshotError),
     /// The container is full.
-    #[error("This container already runs {} agent servers", limits::MAX_AGENT_SERVERS)]
+    #[error("This container already runs {} agent servers, and all of them are at work", limits::MAX_AGENT_SERVERS)]
     TooManyAgents,
     /// Folders or files could not be made.
     #[error("Workspace setup failed: {0}")]

@@ -58,14 +58,15 @@ impl Means {
         let (shared, paths, plan) = (&session.shared, &session.paths, &work.workspace);
         let config = &shared.config;
         let missing = |what: &str| WorkError::AgentServer(what.to_owned());
-        let model = config.model.as_ref().ok_or_else(|| missing("HOLDFAST_MODEL_BASE_URL is not set"))?;
+        let own = config.model.as_ref().ok_or_else(|| missing("HOLDFAST_MODEL_BASE_URL is not set"))?;
+        let model = work.turn.as_ref().map_or_else(|| own.clone(), |turn| environment::chosen(own, &turn.model));
         let redactor = Redactor::of_work(config, work);
         let url = GitUrl::parse(&plan.git_url, config.allow_loopback)?;
         let (http, token) = (shared.http.clone(), work.report.token.clone());
         Ok(Self {
             kilo: config.kilo.clone().ok_or_else(|| missing("there is no `kilo` on PATH"))?,
-            environment: environment::for_agent(config, model, paths, plan),
-            model: model.name.clone(),
+            environment: environment::for_agent(config, &model, paths, plan),
+            model: model.name,
             kilo_session: plan.kilo_session_id.clone(),
             git: Git::new(config, &session.id, paths, url, plan.git_token.clone(), redactor.clone()),
             redactor,
@@ -114,6 +115,7 @@ impl Keeping {
 /// Waits for the end of a turn, and keeps what it left.
 pub async fn after_turn(session: Arc<Session>, execution: ExecutionId) {
     session.wait_for_end_of(&execution).await;
+    session.used();
     conversation(&session).await;
     let Some(means) = session.keeping.means() else { return };
     if session.running().is_none()

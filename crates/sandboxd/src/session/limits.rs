@@ -8,8 +8,9 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Sessions that one process remembers: each is a small record, the agent servers are counted apart.
 pub const SESSIONS_MAX: usize = 4096;
-/// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1).
-pub const MAX_AGENT_SERVERS: usize = 8;
+/// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1) of the 6 GiB that an instance for sessions has (wrangler.toml), with room for
+/// what the agents run, and for two exports.
+pub const MAX_AGENT_SERVERS: usize = 6;
 
 /// Below this much free space what killed clones left behind is cleared first.
 pub const DISK_LOW_MB: u64 = 2_048;

@@ -4,6 +4,7 @@
 //! A gzipped tar of the ends of the agent server's log files and of what sandboxd itself said of the session. One upload at a time; what
 //! fails is logged, and the next one has more to say anyway.
 
+use super::command::whole_lines;
 use super::limits;
 use super::paths::SessionPaths;
 use super::redact::Redactor;
@@ -144,11 +145,12 @@ fn newest(folder: &Path) -> Vec<PathBuf> {
 
 fn end_of(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(limits::LOG_FILE_BYTES_MAX)))?;
+    let start = file.metadata()?.len().saturating_sub(limits::LOG_FILE_BYTES_MAX);
+    file.seek(SeekFrom::Start(start))?;
     let mut bytes = Vec::new();
     file.take(limits::LOG_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(if start > 0 { whole_lines(&text).to_owned() } else { text.into_owned() })
 }
 
 #[cfg(test)]
@@ -180,7 +182,9 @@ mod tests {
         fs::create_dir_all(&logs).unwrap();
         fs::write(logs.join("a.log"), "it said hunter2").unwrap();
         let bound = usize::try_from(limits::LOG_FILE_BYTES_MAX).unwrap();
-        fs::write(logs.join("big.log"), format!("begin{}", "x".repeat(bound))).unwrap();
+        // The cut goes through the secret.
+        let end = format!("ter2\n{}", "x".repeat(bound - 5));
+        fs::write(logs.join("big.log"), format!("begin hun{end}")).unwrap();
         fs::write(folder.path().join("elsewhere"), "not a log").unwrap();
         std::os::unix::fs::symlink(folder.path().join("elsewhere"), logs.join("link.log")).unwrap();
         let redactor = Redactor::new(&[Secret("hunter2".to_owned())]);
@@ -189,7 +193,7 @@ mod tests {
         let names: Vec<&str> = entries.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["kilo/a.log", "kilo/big.log", "wrapper.log"]);
         assert_eq!((entries[0].1.as_str(), entries[2].1.as_str()), ("it said [redacted]", "own [redacted]"));
-        assert_eq!(entries[1].1, "x".repeat(bound));
+        assert_eq!(entries[1].1, "x".repeat(bound - 5));
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! | [`attempt`], [`cold_start`] | one piece of work, step by step; [`report`] tells the object |
 //! | [`images`] | what the user shows with the prompt |
 //! | [`workspace`], [`git`] | clone, branch, setup commands |
-//! | [`kilo`] | the agent server |
+//! | [`kilo`], [`places`] | the agent server, and how many run at a time |
 //! | [`driver`] | the loop around the machines of sandbox-core |
 //! | [`events`] | from the agent server: its event stream |
 //! | [`link`], [`socket`], [`spool_file`] | to the object: the ingest connection |
@@ -41,6 +41,7 @@ pub mod limits;
 mod link;
 mod logs;
 mod paths;
+mod places;
 mod prompted;
 pub mod reap;
 mod recovery;
@@ -62,6 +63,7 @@ use crate::memory::Memory;
 use config::Config;
 use config::ConfigError;
 use http::Api;
+use places::Places;
 use serde_json::json;
 use sessions::Sessions;
 use state::Shared;
@@ -112,7 +114,7 @@ pub async fn run(memory: Memory) -> Result<(), SessionRoleError> {
     // The port may have been chosen by the system.
     let address = listener.local_addr().unwrap_or(address);
     let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
-    let places = Arc::new(Semaphore::new(limits::MAX_AGENT_SERVERS));
+    let places = Places::new(limits::MAX_AGENT_SERVERS);
     let exports = Semaphore::new(limits::EXPORTS_AT_ONCE);
     let sessions = Sessions::new(Arc::new(Shared { config, http, places, exports, memory }));
     let api = Arc::new(Api { sessions, token, instance: uuid::Uuid::new_v4().to_string() });

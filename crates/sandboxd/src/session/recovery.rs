@@ -62,7 +62,7 @@ pub async fn recover(session: Arc<Session>) {
         let mut link = Link::new(&session.shared.config.limits, address, session.paths.spool(&execution));
         let mut news = link.receive(Input::Open);
         if !over {
-            news.extend(link.receive(Input::Event(Event::fatal(RESTARTED, None))));
+            news.extend(link.receive(Input::Event(Event::fatal(RESTARTED))));
         }
         news.extend(link.say_no_more(&session.paths));
         let undelivered = link.drain(news).await;

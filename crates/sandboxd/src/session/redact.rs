@@ -5,6 +5,7 @@ use protocol::sandbox::Secret;
 use protocol::sandbox::Work;
 use serde_json::Value;
 use std::cmp::Reverse;
+use std::fmt;
 use std::iter;
 
 /// Shorter values are too common to be replaced; no token is that short.
@@ -14,6 +15,12 @@ const SECRET_BYTES_MIN: usize = 6;
 #[derive(Clone, Default)]
 pub struct Redactor {
     secrets: Vec<String>,
+}
+
+impl fmt::Debug for Redactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redactor of {} secrets", self.secrets.len())
+    }
 }
 
 impl Redactor {

@@ -16,6 +16,7 @@ use super::kilo::server::Server;
 use super::limits;
 use super::logs::Followed;
 use super::paths::SessionPaths;
+use super::places::Places;
 use super::reap;
 use crate::memory::Memory;
 use protocol::id::ExecutionId;
@@ -32,6 +33,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -42,8 +44,8 @@ pub struct Shared {
     pub config: Config,
     /// Calls to agent servers and to the Worker.
     pub http: reqwest::Client,
-    /// One permit for each agent server that may run.
-    pub places: Arc<Semaphore>,
+    /// Where agent servers may run.
+    pub places: Places,
     /// One permit for each export that may run.
     pub exports: Semaphore,
     /// The newest work of each session, for a process that follows this one: by session.
@@ -82,6 +84,8 @@ pub struct Bench {
 struct State {
     attempt: Option<Attempt>,
     kilo_session: Option<KiloSessionId>,
+    /// When an attempt or a turn last ended.
+    used_at: Option<Instant>,
 }
 
 struct Attempt {
@@ -171,6 +175,21 @@ impl Session {
     /// The execution that is started and has not said its last word.
     pub fn running(&self) -> Option<ExecutionId> {
         self.activity.borrow().active.clone()
+    }
+
+    /// Whether an execution runs, or its last words are still being delivered.
+    pub fn is_busy(&self) -> bool {
+        self.activity.borrow().busy
+    }
+
+    /// An attempt or a turn has ended: from now on the session is idle, if nothing else is under way.
+    pub fn used(&self) {
+        self.state().used_at = Some(Instant::now());
+    }
+
+    /// When that last happened.
+    pub fn used_at(&self) -> Option<Instant> {
+        self.state().used_at
     }
 
     /// Waits until no execution is running, or returns the one that still is.

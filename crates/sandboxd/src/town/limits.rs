@@ -116,8 +116,8 @@ fn signed(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
-/// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1).
-pub const AGENT_SERVERS_MAX: usize = 24;
+/// Agent servers in one container: 0.5 to 0.8 GB each (spec/kilo.md 1) of the 12 GiB that a town's instance has (wrangler.toml).
+pub const AGENT_SERVERS_MAX: usize = 14;
 /// Agents of the last container that are started at the same time: each may clone a repository.
 pub const HYDRATIONS_AT_ONCE: usize = 4;
 /// Events of one agent that are kept for who comes later (spec/town.md 6.4).

@@ -12,8 +12,10 @@
 #[path = "../support/agent.rs"]
 mod agent;
 mod object;
+mod places;
 #[path = "../support/process.rs"]
 mod process;
+mod refusals;
 mod stage;
 
 use nix::sys::signal::Signal;

@@ -2,6 +2,7 @@
 
 use crate::agent::Agent;
 use crate::object::Object;
+use crate::object::PATIENCE;
 use crate::process;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -11,6 +12,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
 use tempfile::TempDir;
 
 /// Not that of the recordings: what they say of their turns is not about ours.
@@ -23,6 +27,8 @@ pub struct Stage {
     pub object: Object,
     pub session: String,
     folder: TempDir,
+    /// All that have a workspace.
+    sessions: Mutex<Vec<String>>,
     limits: Value,
     sandboxd: Option<Child>,
     url: String,
@@ -38,19 +44,22 @@ impl Stage {
             object: Object::start().await,
             session,
             folder,
+            sessions: Mutex::default(),
             limits: json!({ "sandbox": limits }),
             sandboxd: None,
             url: String::new(),
         };
-        let workspace = stage.workspace();
-        fs::create_dir_all(&workspace).unwrap();
-        assert!(Command::new("git").args(["init", "--quiet"]).current_dir(workspace).status().unwrap().success());
+        stage.make_workspace(&stage.session);
         stage.start_sandboxd();
         stage
     }
 
-    pub fn workspace(&self) -> PathBuf {
-        self.folder.path().join("root/workspace/sessions").join(&self.session)
+    /// A repository where that session expects its own: it clones nothing.
+    pub fn make_workspace(&self, session: &str) {
+        self.sessions.lock().unwrap().push(session.to_owned());
+        let workspace = self.folder.path().join("root/workspace/sessions").join(session);
+        fs::create_dir_all(&workspace).unwrap();
+        assert!(Command::new("git").args(["init", "--quiet"]).current_dir(workspace).status().unwrap().success());
     }
 
     /// Where `sandboxd` keeps what is its own.
@@ -85,30 +94,60 @@ impl Stage {
 
     /// Starts a turn and waits until the agent has the prompt.
     pub async fn prompt(&self) {
-        let work = json!({
-            "attempt": 1,
+        self.call(&self.work_with_turn(&self.session, 1, &self.object.url)).await;
+        self.agent.prompted(1).await;
+    }
+
+    /// A plan without a turn.
+    pub fn work(&self, session: &str, attempt: u64) -> Value {
+        json!({
+            "attempt": attempt,
             "workspace": {
-                "sessionId": self.session,
+                "sessionId": session,
                 "kiloSessionId": KILO_SESSION,
                 "gitUrl": "https://git.example/a.git",
                 "env": {},
             },
             "report": { "url": format!("{}/nowhere", self.url), "token": "t" },
-            "turn": {
-                "executionId": EXECUTION,
-                "messageId": "msg_00000000000000000000000001",
-                "prompt": "p",
-                "agent": "code",
-                "model": "m",
-                "autoCommit": false,
-                "ingestUrl": self.object.url,
-                "ingestSecret": "s",
-            },
+        })
+    }
+
+    /// The same with a prompt.
+    pub fn work_with_turn(&self, session: &str, attempt: u64, object: &str) -> Value {
+        let mut work = self.work(session, attempt);
+        work["turn"] = json!({
+            "executionId": EXECUTION,
+            "messageId": "msg_00000000000000000000000001",
+            "prompt": "p",
+            "agent": "code",
+            "model": "m",
+            "autoCommit": false,
+            "ingestUrl": object,
+            "ingestSecret": "s",
         });
-        let url = format!("{}/sessions/{}/work", self.url, self.session);
-        let answer = reqwest::Client::new().post(url).json(&work).send().await.unwrap();
+        work
+    }
+
+    /// Asks for the work, and waits for what comes of it.
+    pub async fn outcome(&self, work: &Value) -> Value {
+        let started = Instant::now();
+        loop {
+            // Who asks again is told where it stands.
+            let outcome = self.call(work).await["outcome"].take();
+            if outcome.is_object() {
+                return outcome;
+            }
+            assert!(started.elapsed() < PATIENCE, "no outcome of {work}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn call(&self, work: &Value) -> Value {
+        let session = work["workspace"]["sessionId"].as_str().unwrap();
+        let url = format!("{}/sessions/{session}/work", self.url);
+        let answer = reqwest::Client::new().post(url).json(work).send().await.unwrap();
         assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
-        self.agent.prompted(1).await;
+        answer.json().await.unwrap()
     }
 
     /// The agent says that its turn is over.
@@ -135,14 +174,20 @@ impl Stage {
 
     /// The processes that carry the session's mark, by their command lines.
     pub fn processes(&self) -> Vec<String> {
-        process::processes(&self.session).into_iter().map(|(_, line)| line).collect()
+        self.processes_of(&self.session)
+    }
+
+    /// The same of another session.
+    pub fn processes_of(&self, session: &str) -> Vec<String> {
+        process::processes(session).into_iter().map(|(_, line)| line).collect()
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
         if let Some(mut sandboxd) = self.sandboxd.take() {
-            process::end(&mut sandboxd, &self.session);
+            let sessions = self.sessions.lock().unwrap();
+            sessions.iter().for_each(|session| process::end(&mut sandboxd, session));
         }
     }
 }

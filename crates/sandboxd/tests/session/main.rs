@@ -8,6 +8,7 @@
 mod cold_start;
 mod ending;
 mod images;
+mod models;
 mod preparation;
 #[path = "../support/process.rs"]
 mod process;

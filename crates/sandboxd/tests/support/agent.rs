@@ -58,6 +58,8 @@ struct Shared {
 pub struct Said {
     /// `GET /session/{id}/message`.
     pub messages: Value,
+    /// A prompt, which is refused with these words.
+    pub refusal: Option<String>,
     /// `GET /session/status`.
     pub status: Value,
 }
@@ -70,7 +72,7 @@ impl Agent {
         fs::write(&kilo, KILO.replace("FOLDER", folder.to_str().unwrap())).unwrap();
         fs::set_permissions(&kilo, fs::Permissions::from_mode(0o755)).unwrap();
         let shared = Shared {
-            said: Mutex::new(Said { messages: json!([]), status: json!({}) }),
+            said: Mutex::new(Said { messages: json!([]), refusal: None, status: json!({}) }),
             streams: Mutex::default(),
             counts: watch::channel((0, 0)).0,
         };
@@ -166,9 +168,12 @@ fn answer(shared: &Shared, which: impl FnOnce(&Said) -> &Value) -> Json<Value> {
     Json(which(&shared.said.lock().unwrap()).clone())
 }
 
-async fn prompt(State(shared): State<Arc<Shared>>) -> StatusCode {
+async fn prompt(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    if let Some(words) = &shared.said.lock().unwrap().refusal {
+        return (StatusCode::INTERNAL_SERVER_ERROR, words.clone());
+    }
     shared.counts.send_modify(|(_, prompts)| *prompts += 1);
-    StatusCode::NO_CONTENT
+    (StatusCode::NO_CONTENT, String::new())
 }
 
 async fn events(State(shared): State<Arc<Shared>>) -> Body {

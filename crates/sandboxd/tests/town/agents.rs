@@ -131,6 +131,29 @@ async fn a_start_replaces_the_agent_that_runs_and_one_that_fails_leaves_the_way_
 }
 
 #[tokio::test]
+async fn a_branch_is_one_agents_at_a_time_and_the_last_one_that_the_town_sends_has_it() {
+    let stage = Stage::new().await;
+    stage.start("a", "write a.txt a\ntool busy.txt").await;
+    stage.wait_for_file("a", "a.txt").await;
+    let on_its_branch = async |agent: &str, prompt: &str| {
+        let mut request = stage.request(agent, "polecat", prompt);
+        request["branch"] = json!("gt/a");
+        stage.post("/agents/start", request).await.0
+    };
+    assert_eq!(on_its_branch("b", "write b.txt b\ntool busy.txt").await, 201);
+    stage.wait_for_file("a", "b.txt").await;
+    assert_eq!(stage.status("a").await["exitReason"], "stopped");
+    assert_eq!(stage.health().await["servers"], 1);
+
+    // Before either has a server: one of them gives way.
+    let (one, other) = tokio::join!(on_its_branch("c", "tool c.txt"), on_its_branch("d", "tool d.txt"));
+    assert!([one, other].contains(&201), "{one} {other}");
+    until_async("one server", async || (stage.health().await["servers"] == 1).then_some(())).await;
+    assert_eq!(stage.health().await["agents"], 1);
+    assert_eq!(stage.status("b").await["exitReason"], "stopped");
+}
+
+#[tokio::test]
 async fn agents_of_a_container_that_was_lost_come_back_on_an_empty_disk() {
     let stage = Stage::new().await;
     stage

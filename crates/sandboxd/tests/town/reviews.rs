@@ -27,6 +27,7 @@ async fn a_reviewer_is_done_only_when_its_target_has_the_branch() {
     let prompt = "write work.txt work\nsh git add work.txt && git commit --quiet -m Work && git push --quiet origin HEAD\nsh env > env.txt";
     let mut request = stage.request("a", "refinery", prompt);
     request["targetBranch"] = json!("main");
+    request["beadId"] = json!("b7");
     assert_eq!(stage.post("/agents/start", request).await.0, 201);
     stage.wait_for_event("a", "session.idle").await;
 
@@ -40,7 +41,8 @@ async fn a_reviewer_is_done_only_when_its_target_has_the_branch() {
     let (said, is_error) = done(&stage, "a").await;
     assert!(!is_error, "{said}");
     let told = stage.worker.calls("agents/a/done");
-    assert_eq!((told.len(), &told[0].body["branch"]), (1, &json!("gt/a")));
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0].body, json!({ "bead_id": "b7", "branch": "gt/a" }), "of which run it is");
 }
 
 #[tokio::test]

@@ -87,19 +87,6 @@ async fn what_is_not_below_the_commit_is_named_in_the_receipt() {
 }
 
 #[tokio::test]
-async fn a_second_agent_of_a_branch_changes_nothing_under_the_hands_of_the_first() {
-    let stage = Stage::new().await;
-    stage.start("a", "write a.txt a\nsh git checkout -q -b aside").await;
-    stage.wait_for_event("a", "session.idle").await;
-    let mut request = stage.request("b", "refinery", "write b.txt b");
-    request["branch"] = json!("gt/a");
-    assert_eq!(stage.post("/agents/start", request).await.0, 201);
-    stage.wait_for_file("a", "b.txt").await;
-    let head = Command::new("git").args(["branch", "--show-current"]).current_dir(stage.worktree("a")).output();
-    assert_eq!(String::from_utf8(head.unwrap().stdout).unwrap(), "aside\n");
-}
-
-#[tokio::test]
 async fn a_remote_that_is_gone_costs_the_push_and_nothing_else() {
     let mut stage = Stage::new().await;
     stage.start("a", "write a.txt a").await;

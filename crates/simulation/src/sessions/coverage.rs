@@ -62,7 +62,6 @@ const JOB: Table = Table {
         "job branch",
         "job condense-done",
         "job events-open",
-        "job fatal",
         "job ingest-drained",
         "job ingest-gave-up",
         "job ingest-ready",
@@ -107,7 +106,6 @@ fn reason(state: &str, input: &str) -> Option<&'static str> {
         ("container running" | "container stopping", "start-failed" | "started") => {
             Some("who waits for a start hears of it once")
         }
-        (_, "job fatal") => Some("the process reports no failure of its own to it"),
         ("job none" | "job finishing", "job auto-commit-done" | "job condense-done") => {
             Some("what runs after a turn is called off before its job goes on")
         }

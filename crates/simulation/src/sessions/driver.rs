@@ -323,7 +323,6 @@ fn job_input(input: &job::Input) -> &'static str {
         job::Input::Branch { .. } => "job branch",
         job::Input::CondenseDone(_) => "job condense-done",
         job::Input::EventsOpen(_) => "job events-open",
-        job::Input::Fatal { .. } => "job fatal",
         job::Input::IngestDrained(_) => "job ingest-drained",
         job::Input::IngestGaveUp { .. } => "job ingest-gave-up",
         job::Input::IngestReady(_) => "job ingest-ready",

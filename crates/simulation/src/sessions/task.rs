@@ -280,7 +280,7 @@ impl World<'_> {
             link.whole = false;
             let mut news = self.link_receive(w, &mut link, Input::Open);
             if !over {
-                news.extend(self.link_own(w, &mut link, OwnEvent::fatal("Wrapper restarted", None)));
+                news.extend(self.link_own(w, &mut link, OwnEvent::fatal("Wrapper restarted")));
             }
             news.extend(self.link_says_no_more(w, &mut link));
             self.drains(w, link, news);

@@ -6,7 +6,7 @@ use super::*;
 fn of_waiting_volatile_events_the_newest_thousand_are_kept_and_lifecycle_events_always() {
     let mut bench = Bench::open();
     bench.closed(1);
-    bench.event(Event::fatal("Boom", None));
+    bench.event(Event::fatal("Boom"));
     for n in 0..1_500 {
         bench.event(volatile(n));
     }
@@ -68,7 +68,7 @@ fn what_neither_disk_nor_memory_can_hold_is_announced_as_lost_and_the_end_is_kep
         bench.event(log(n));
         bench.pass(50);
     }
-    bench.event(Event::fatal("Boom", None));
+    bench.event(Event::fatal("Boom"));
     let connected = bench.connected(2, 0);
     assert_eq!(connected[1], r#"wrapper_resumed {"bufferedEvents":8,"eventsLost":true}"#, "{connected:?}");
     assert_eq!(connected[2], "14:events_lost");
@@ -90,7 +90,7 @@ fn a_new_process_sends_what_the_old_one_left() {
     file.extend(b"4 99 event\n{torn");
     let mut new =
         Bench { ingest: Ingest::new(&Limits::default(), execution(), &file), now: old.now, file, disk_full: false };
-    new.event(Event::fatal("Wrapper restarted", None));
+    new.event(Event::fatal("Wrapper restarted"));
     assert_eq!(new.say(Input::Open), ["connect 1"]);
     assert_eq!(
         new.connected(1, 1),

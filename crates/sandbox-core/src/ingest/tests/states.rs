@@ -120,7 +120,7 @@ fn check_alone(said: &[String], label: &str) {
 
 fn deliver_and_drain(bench: &mut Bench, label: &str) {
     let mut said = bench.say(Input::Open);
-    said.extend(bench.event(Event::fatal("last", None)));
+    said.extend(bench.event(Event::fatal("last")));
     said.extend(bench.say(Input::Finish));
     let (mut object, mut connection) = (0, None);
     for _ in 0..40 {

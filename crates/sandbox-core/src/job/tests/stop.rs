@@ -26,14 +26,10 @@ fn an_agent_that_does_not_react_to_abort_is_not_waited_for_long() {
 }
 
 #[test]
-fn kill_and_signals_and_fatal_errors_have_their_own_words() {
+fn kill_and_signals_have_their_own_words() {
     for (input, said) in [
         (Input::Kill, emit("interrupted", r#"{"reason":"Session stopped"}"#)),
         (Input::Shutdown { signal: "SIGTERM" }, emit("interrupted", r#"{"reason":"Container shutdown: SIGTERM"}"#)),
-        (
-            Input::Fatal { error: "Wrapper restarted".into(), message: Some("m".into()) },
-            emit("error", r#"{"error":"Wrapper restarted","message":"m","fatal":true}"#),
-        ),
     ] {
         assert_eq!(Bench::running(binding(1)).say(input), ["AbortAgent 1".to_owned(), said]);
     }

@@ -55,7 +55,6 @@ fn inputs(job: JobId) -> Vec<(&'static str, Input)> {
         ("branch", Input::Branch { job, branch: None }),
         ("condense done", Input::CondenseDone(job)),
         ("events open", Input::EventsOpen(job)),
-        ("fatal", Input::Fatal { error: message(), message: None }),
         ("drained", Input::IngestDrained(job)),
         ("ingest fenced", Input::IngestGaveUp { job, why: GaveUp::Fenced { status: 409 } }),
         ("ingest unreachable", Input::IngestGaveUp { job, why: GaveUp::Unreachable }),

@@ -7,8 +7,11 @@
 mod hear;
 mod perform;
 mod run;
+#[cfg(test)]
+mod tests;
 
 use crate::clock::now_ms;
+use crate::log;
 use crate::session::error::WorkError;
 use crate::session::events;
 use crate::session::events::Events;
@@ -40,6 +43,7 @@ use sandbox_core::job::Job;
 use sandbox_core::job::JobId;
 use sandbox_core::limits::Limits;
 use sandbox_core::turn;
+use serde_json::json;
 use std::collections::VecDeque;
 use std::future;
 use std::future::Future;
@@ -48,6 +52,7 @@ use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::task::JoinError;
 use tokio::task::JoinSet;
 
 /// What the loop is asked to do.
@@ -101,20 +106,7 @@ pub fn start(
     limits: Limits,
 ) -> (mpsc::Sender<Command>, watch::Receiver<Activity>) {
     let (commands, queue) = mpsc::channel(limits::NOTES_MAX);
-    let (tell, activity) = watch::channel(Activity::default());
-    let known = prompted::read(&paths, limits.message_ids_max);
-    let job = Job::new(&limits, known);
-    let driver = Driver {
-        session,
-        paths,
-        limits,
-        job,
-        starting: None,
-        run: None,
-        tasks: JoinSet::new(),
-        todo: VecDeque::new(),
-        tell,
-    };
+    let (driver, activity) = Driver::new(session, paths, limits);
     tokio::spawn(driver.run(queue));
     (commands, activity)
 }
@@ -165,10 +157,30 @@ enum Happened {
     Done(Done),
     Events(Option<events::Note>),
     Gone(String),
+    /// A call was cancelled, or it panicked. Whoever waits for it does so for a time only.
+    NotDone(JoinError),
     Socket(socket::Note),
 }
 
 impl Driver {
+    fn new(session: SessionId, paths: SessionPaths, limits: Limits) -> (Self, watch::Receiver<Activity>) {
+        let (tell, activity) = watch::channel(Activity::default());
+        let known = prompted::read(&paths, limits.message_ids_max);
+        let job = Job::new(&limits, known);
+        let driver = Self {
+            session,
+            paths,
+            limits,
+            job,
+            starting: None,
+            run: None,
+            tasks: JoinSet::new(),
+            todo: VecDeque::new(),
+            tell,
+        };
+        (driver, activity)
+    }
+
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             match self.next(&mut commands).await {
@@ -182,6 +194,11 @@ impl Driver {
                         run.gone = None;
                     }
                     self.turn(turn::Input::ServerGone { message });
+                }
+                Happened::NotDone(error) if error.is_cancelled() => {}
+                Happened::NotDone(error) => {
+                    let fields = json!({ "sessionId": self.session, "error": error.to_string() });
+                    log::error("session", "call_panicked", fields);
                 }
                 Happened::Socket(note) => {
                     if let Some(link) = self.run.as_mut().and_then(|run| run.link.as_mut()) {
@@ -205,7 +222,7 @@ impl Driver {
         tokio::select! {
             command = commands.recv() => Happened::Command(command),
             () = until(deadline) => Happened::Deadline,
-            Some(Ok(done)) = self.tasks.join_next() => Happened::Done(done),
+            Some(done) = self.tasks.join_next() => done.map_or_else(Happened::NotDone, Happened::Done),
             note = some(events.map(Events::next)) => Happened::Events(note),
             Some(note) = some(link.map(Link::note)) => Happened::Socket(note),
             message = some(gone.map(ended)) => Happened::Gone(message),

@@ -4,6 +4,7 @@ use super::Done;
 use super::Driver;
 use super::Todo;
 use super::run::Run;
+use super::run::name_of;
 use super::run::why_not_accepted;
 use crate::clock::now_ms;
 use crate::log;
@@ -217,7 +218,7 @@ impl Driver {
         }
         let Some(mut run) = self.run.take() else { return };
         let (paths, execution) = (self.paths.clone(), run.plan.execution_id.clone());
-        let fields = json!({ "sessionId": self.session, "executionId": execution, "end": format!("{end:?}") });
+        let fields = json!({ "sessionId": self.session, "executionId": execution, "end": name_of(end) });
         log::info("session", "turn_ended", fields);
         run.answer(Err(why_not_accepted(end)));
         match end {

@@ -94,6 +94,16 @@ impl Run {
     }
 }
 
+/// How a job ended, for the log: what the agent said about it is not for there.
+pub(super) fn name_of(end: &JobEnd) -> &'static str {
+    match end {
+        JobEnd::Abandoned(why) => why.reason(),
+        JobEnd::NotStarted { code, .. } => code,
+        JobEnd::Replaced => "replaced",
+        JobEnd::Reported => "reported",
+    }
+}
+
 /// Why the agent did not take the prompt, if this is how its job ended.
 pub(super) fn why_not_accepted(end: &JobEnd) -> WorkError {
     match end {

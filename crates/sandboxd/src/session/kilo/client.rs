@@ -3,6 +3,7 @@
 use super::environment::PROVIDER;
 use crate::session::images::Image;
 use crate::session::limits;
+use crate::session::redact::Redactor;
 use protocol::id::AskId;
 use protocol::id::KiloSessionId;
 use protocol::id::MessageId;
@@ -31,7 +32,7 @@ pub enum CallError {
     Answer {
         /// The status.
         status: StatusCode,
-        /// The beginning of the body.
+        /// The beginning of the body, without secrets.
         body: String,
     },
     /// Its answer is nested beyond all reason.
@@ -87,12 +88,20 @@ pub struct Client {
     base: String,
     session: KiloSessionId,
     model: String,
+    /// For what the server says when it refuses.
+    redactor: Redactor,
 }
 
 impl Client {
     /// A client of the server on `port`, for `session` with `model`.
     pub fn new(http: reqwest::Client, port: u16, session: KiloSessionId, model: String) -> Self {
-        Self { http, base: format!("http://127.0.0.1:{port}"), session, model }
+        let redactor = Redactor::default();
+        Self { http, base: format!("http://127.0.0.1:{port}"), session, model, redactor }
+    }
+
+    /// Hides secrets in what the server says when it refuses a call.
+    pub fn with_redactor(self, redactor: Redactor) -> Self {
+        Self { redactor, ..self }
     }
 
     /// The agent session that this client is for.
@@ -107,7 +116,7 @@ impl Client {
         if answer.status() == StatusCode::NOT_FOUND {
             return Ok(false);
         }
-        expect_success(answer).await.map(|_| true)
+        self.expect_success(answer).await.map(|_| true)
     }
 
     /// Hands the agent a prompt. It answers at once; what follows comes as events.
@@ -181,7 +190,7 @@ impl Client {
     /// A body of any size, cut while it is read.
     async fn read(&self, path: &str, limits: &Limits) -> Result<String, CallError> {
         let call = self.http.get(format!("{}/{path}", self.base)).timeout(limits::AGENT_STATUS_TIMEOUT);
-        let mut response = expect_success(call.send().await?).await?;
+        let mut response = self.expect_success(call.send().await?).await?;
         let mut answer = Answer::new(limits);
         while let Some(chunk) = response.chunk().await? {
             answer.push(&chunk);
@@ -197,7 +206,7 @@ impl Client {
 
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, CallError> {
         let call = self.http.get(format!("{}/{path}", self.base)).timeout(limits::AGENT_STATUS_TIMEOUT);
-        Ok(expect_success(call.send().await?).await?.json().await?)
+        Ok(self.expect_success(call.send().await?).await?.json().await?)
     }
 
     /// Refuses everything that waits for an answer. After an abort the server keeps what the stopped turn asked, and lists it for ever (spec/kilo.md 6).
@@ -253,7 +262,7 @@ impl Client {
 
     /// Opens the event stream. Only what happens from now on is on it.
     pub async fn events(&self) -> Result<Response, CallError> {
-        expect_success(self.http.get(format!("{}/event", self.base)).send().await?).await
+        self.expect_success(self.http.get(format!("{}/event", self.base)).send().await?).await
     }
 
     async fn post_to_session(&self, verb: &str, body: Option<&impl Serialize>) -> Result<(), CallError> {
@@ -265,21 +274,23 @@ impl Client {
         if let Some(body) = body {
             call = call.json(body);
         }
-        expect_success(call.send().await?).await.map(|_| ())
+        self.expect_success(call.send().await?).await.map(|_| ())
+    }
+
+    /// The answer, if the server did what was asked.
+    pub async fn expect_success(&self, answer: Response) -> Result<Response, CallError> {
+        const QUOTED_CHARS: usize = 300;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let body = answer.text().await.unwrap_or_default();
+        // Cut afterwards: of a secret that is cut in two nobody would know the half.
+        Err(CallError::Answer { status, body: self.redactor.clean(&body).chars().take(QUOTED_CHARS).collect() })
     }
 }
 
 /// An event in the form in which the server itself sends it.
 fn event(name: &str, properties: Value) -> String {
     json!({ "type": name, "properties": properties }).to_string()
-}
-
-async fn expect_success(answer: Response) -> Result<Response, CallError> {
-    const QUOTED_CHARS: usize = 300;
-    let status = answer.status();
-    if status.is_success() {
-        return Ok(answer);
-    }
-    let body = answer.text().await.unwrap_or_default();
-    Err(CallError::Answer { status, body: body.chars().take(QUOTED_CHARS).collect() })
 }

@@ -75,7 +75,18 @@ fn configuration(model: &Model, plan: &WorkspacePlan) -> Value {
     configuration
 }
 
-/// What every agent server is configured with.
+/// The model that `wanted` names, if it is one of our provider; else `own`. A name means what it says only as `holdfast/<name>`: callers send those of other providers
+/// too, which are not ours to give.
+pub fn chosen(own: &Model, wanted: &str) -> Model {
+    of_provider(wanted).map_or_else(|| own.clone(), |name| Model { name: name.to_owned(), ..own.clone() })
+}
+
+/// The name that a model has at the provider, if it is one of it.
+pub fn of_provider(model: &str) -> Option<&str> {
+    model.strip_prefix(PROVIDER)?.strip_prefix('/').filter(|name| !name.is_empty())
+}
+
+/// What every agent server is configured with. It knows no model but those listed.
 pub fn of_model(model: &Model) -> Value {
     let full_name = format!("{PROVIDER}/{}", model.name);
     let input: &[&str] = if model.sees_images { &["text", "image"] } else { &["text"] };
@@ -143,6 +154,15 @@ mod tests {
     fn where_a_person_is_asked_the_agents_own_rules_hold() {
         let configuration = configuration(&model(), &plan(json!({ "permissions": "ask" })));
         assert_eq!(configuration.get("permission"), None);
+    }
+
+    #[test]
+    fn only_a_model_of_our_provider_is_chosen_by_its_name() {
+        let named = |wanted: &str| chosen(&model(), wanted).name;
+        assert_eq!((named("holdfast/large"), named("holdfast/a/b")), ("large".to_owned(), "a/b".to_owned()));
+        for others in ["", "scripted", "kilo/large", "holdfast", "holdfast/", "holdfast-2/large", "m"] {
+            assert_eq!(named(others), "m", "{others:?}");
+        }
     }
 
     #[test]

@@ -73,7 +73,8 @@ impl Server {
         let Recipe { kilo, environment, workspace, redactor, .. } = *recipe;
         let running = Running::start(kilo, environment, workspace, place).await;
         let running = running.map_err(|error| WorkError::AgentServer(redactor.clean(&error)))?;
-        let client = Client::new(http.clone(), running.port, recipe.session.clone(), recipe.model.to_owned());
+        let client = Client::new(http.clone(), running.port, recipe.session.clone(), recipe.model.to_owned())
+            .with_redactor(redactor.clone());
         Ok(Self { client, environment: environment.clone(), running })
     }
 
@@ -228,6 +229,9 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>, heard: watch::Sender<Stri
             let has_room = text.len() < limits::OUTPUT_TAIL_BYTES;
             if has_room {
                 text.push_str(&String::from_utf8_lossy(bytes));
+            } else {
+                // A part of a line may be a part of a secret, which nobody would know.
+                text.truncate(text.rfind('\n').map_or(0, |end| end.saturating_add(1)));
             }
             has_room
         });

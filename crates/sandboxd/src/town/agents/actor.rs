@@ -238,7 +238,7 @@ impl Actor {
             // A turn that could not be seen to end would hold up the drain.
             Err(format!("Agent {} cannot be heard any more", self.place.agent))
         } else {
-            session.talk.prompt(text, self.patience()).await.map_err(|error| session.redactor.clean(&error.to_string()))
+            session.talk.prompt(text, self.patience()).await.map_err(|error| error.to_string())
         };
         if outcome.is_err() {
             // It has nothing new to do; if it has something old, its events say so.

@@ -10,7 +10,9 @@ use crate::session::git::GitUrl;
 use crate::session::kilo::environment::Environment;
 use crate::session::kilo::environment::PROVIDER;
 use crate::session::kilo::environment::SWITCHES;
+use crate::session::kilo::environment::chosen;
 use crate::session::kilo::environment::of_model;
+use crate::session::kilo::environment::of_provider;
 use crate::session::redact::Redactor;
 use crate::session::redact::secrets_of_tools;
 use crate::town::git::Credential;
@@ -80,16 +82,7 @@ pub fn repo(
 
 /// The model that an agent talks to: the container's own, unless the start names another one of the same provider.
 pub fn model(shared: &Shared, request: &StartAgent) -> Option<Model> {
-    let model = shared.config.model.clone()?;
-    Some(match of_provider(&request.model) {
-        Some(name) => Model { name: name.to_owned(), ..model },
-        None => model,
-    })
-}
-
-/// The name of a model of the container's provider.
-fn of_provider(model: &str) -> Option<&str> {
-    model.strip_prefix(PROVIDER)?.strip_prefix('/').filter(|name| !name.is_empty())
+    shared.config.model.as_ref().map(|own| chosen(own, &request.model))
 }
 
 /// What the agent server gets. `tools` are the servers of the agent's tools, by name.

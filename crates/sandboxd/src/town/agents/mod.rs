@@ -40,6 +40,7 @@ use super::home::Place;
 use super::limits::AGENTS_MAX;
 use super::limits::COMMANDS_MAX;
 use crate::clock::now_ms;
+use crate::log;
 use actor::Actor;
 use posts::Posts;
 use protocol::id::AgentId;
@@ -49,6 +50,7 @@ use sandbox_core::drain::Kind;
 use sandbox_core::drain::Member;
 use sandbox_core::drain::Standing;
 use sandbox_core::managed::Managed;
+use serde_json::json;
 use shared::Shared;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -60,6 +62,8 @@ use tokio::sync::oneshot;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use view::kind;
+
+const ROLE: &str = "town";
 
 /// What an agent is told.
 enum Command {
@@ -155,7 +159,7 @@ impl Agents {
         Self { shared, slots: Mutex::default(), hydrated: watch::channel(false).0, registry: Default::default() }
     }
 
-    /// Starts an agent; one that runs under this id is ended before. Comes back when it has its first prompt.
+    /// Starts an agent; one that runs under this id is ended before, and whoever else works on its branch. Comes back when it has its first prompt.
     pub async fn start(&self, request: StartAgent, reason: Reason) -> Result<Agent, StartError> {
         // Before anything is ended for it.
         self.refuse_if_draining()?;
@@ -180,6 +184,15 @@ impl Agents {
             // Also one that ended by itself may still be giving its server back, or its conversation away.
             last.commands.closed().await;
         }
+        while let Some(other) = self.occupant(&request) {
+            // What was lost does not take a branch from those that the town has started meanwhile.
+            if reason == Reason::Lost {
+                return Err(StartError::Aborted);
+            }
+            log::info(ROLE, "agent_gives_way", json!({ "agent": other.request.agent_id, "to": request.agent_id }));
+            let _ = other.end(false).await;
+            other.commands.closed().await;
+        }
         // Nothing is awaited from here until the agent can be found: a drain that begins later finds it.
         self.refuse_if_draining()?;
         let (agent, started) = self.spawn(request, reason);
@@ -187,6 +200,18 @@ impl Agents {
         self.forget_old();
         started.await.unwrap_or(Err(StartError::Aborted))?;
         Ok(agent)
+    }
+
+    /// Who else still has the worktree of `request`. The town gives a branch to another only after it took it from the first, but a container may
+    /// hear of the one without the other.
+    fn occupant(&self, request: &StartAgent) -> Option<Agent> {
+        let is_there = |agent: &Agent| {
+            let other = &agent.request;
+            let is_same_branch = other.rig_id == request.rig_id && other.branch == request.branch;
+            let has_branches = !other.lightweight && !request.lightweight;
+            other.agent_id != request.agent_id && has_branches && is_same_branch && !agent.commands.is_closed()
+        };
+        self.all().into_iter().find(is_there)
     }
 
     fn refuse_if_draining(&self) -> Result<(), StartError> {

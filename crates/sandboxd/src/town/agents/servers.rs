@@ -83,11 +83,6 @@ impl Servers {
         Ok(lease)
     }
 
-    /// Whether an agent works in `workdir`, or is about to.
-    pub fn serves(&self, workdir: &Path) -> bool {
-        self.known().iter().any(|((known, _), slot)| known == workdir && (Arc::strong_count(slot) > 1 || in_use(slot)))
-    }
-
     fn known(&self) -> MutexGuard<'_, HashMap<Key, Slot>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,7 +136,6 @@ mod tests {
         let lease = async |agent: &str| servers.lease(&kilo, folder.path(), &of(agent)).await.unwrap();
         let (first, second) = tokio::join!(lease("a"), lease("a"));
         assert_eq!((first.port(), servers.count()), (second.port(), 1));
-        assert!(servers.serves(folder.path()) && !servers.serves(&kilo));
         let other = lease("b").await;
         assert_ne!(other.port(), first.port());
         assert_eq!(servers.count(), 2);
@@ -149,7 +143,7 @@ mod tests {
         assert!(first.release().await);
         assert!(second.gone().borrow().is_none());
         assert!(second.release().await && other.release().await);
-        assert_eq!((servers.count(), servers.serves(folder.path())), (0, false));
+        assert_eq!(servers.count(), 0);
         let again = lease("a").await;
         assert_eq!(servers.count(), 1);
         assert!(again.release().await);

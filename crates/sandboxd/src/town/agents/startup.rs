@@ -19,7 +19,6 @@ use crate::session::events::Events;
 use crate::session::events::Note;
 use crate::session::kilo::client::CallError;
 use crate::session::kilo::import::Importer;
-use crate::session::redact::Redactor;
 use crate::town::git::Branch;
 use crate::town::git::Checkout;
 use crate::town::git::GitFailure;
@@ -81,8 +80,6 @@ pub struct Session {
     pub talk: Talk,
     /// What it says.
     pub events: Events,
-    /// For what its server says when it fails.
-    pub redactor: Redactor,
     /// Whether it continues an earlier conversation.
     pub resumed: bool,
     /// Whether its conversation is put away. Not if there may be an earlier one that could not be had: that would be lost.
@@ -113,7 +110,8 @@ pub async fn start(
     }
     check_out_for_mayor(shared, request);
 
-    let work = Work { branch: request.branch.clone(), review: review(request, repo.as_ref())? };
+    let review = review(request, repo.as_ref())?;
+    let work = Work { bead: request.bead_id.clone(), branch: request.branch.clone(), review };
     let tools = shared.tools.admit(&place, &request.role, work, shared.address);
     let redactor = environment::redactor(shared, request, &model, &tools, repo.as_ref());
     let environment = environment::for_agent(shared, request, &model, tools, repo.as_ref());
@@ -138,9 +136,9 @@ pub async fn start(
         Some(rules) => Some(with_prime(&shared.home, &place, rules).await),
         None => None,
     };
-    let talk = Talk::with(&shared.http, lease.port(), session, &model.name, system.as_deref());
+    let talk = Talk::with(&shared.http, lease.port(), session, &model.name, system.as_deref(), redactor);
     let events = subscribe(&talk).await?;
-    Ok(Session { lease, talk, events, redactor, resumed: resumed.is_some(), keeps: is_known })
+    Ok(Session { lease, talk, events, resumed: resumed.is_some(), keeps: is_known })
 }
 
 /// Brings the rigs that the mayor may look into up to date, beside its start.
@@ -173,7 +171,7 @@ async fn worktree(shared: &Shared, request: &StartAgent) -> Result<(Worktree, Op
         branch: Branch::parse(&request.branch)?,
         start_point: request.start_point.as_deref().map(Branch::parse).transpose()?,
     };
-    let worktree = shared.git.worktree(&repo, &checkout, |path| shared.servers.serves(path)).await?;
+    let worktree = shared.git.worktree(&repo, &checkout).await?;
     Ok((worktree, Some(repo)))
 }
 

@@ -4,6 +4,7 @@ use crate::session::kilo::client::CallError;
 use crate::session::kilo::client::Client;
 use crate::session::kilo::environment::PROVIDER;
 use crate::session::limits;
+use crate::session::redact::Redactor;
 use crate::session::transfer;
 use crate::session::transfer::TransferError;
 use crate::town::limits::ABORT_TIMEOUT;
@@ -35,10 +36,17 @@ struct Created {
 }
 
 impl Talk {
-    /// The session `session` of the server on `port`.
-    pub fn with(http: &reqwest::Client, port: u16, session: KiloSessionId, model: &str, system: Option<&str>) -> Self {
+    /// The session `session` of the server on `port`, whose refusals tell no secrets.
+    pub fn with(
+        http: &reqwest::Client,
+        port: u16,
+        session: KiloSessionId,
+        model: &str,
+        system: Option<&str>,
+        redactor: Redactor,
+    ) -> Self {
         Self {
-            client: Client::new(http.clone(), port, session, model.to_owned()),
+            client: Client::new(http.clone(), port, session, model.to_owned()).with_redactor(redactor),
             http: http.clone(),
             base: format!("http://127.0.0.1:{port}"),
             model: model.to_owned(),
@@ -72,13 +80,7 @@ impl Talk {
             fields.insert("system".to_owned(), system.as_str().into());
         }
         let call = self.http.post(format!("{}/session/{}/prompt_async", self.base, self.session()));
-        let answer = call.timeout(timeout).json(&body).send().await?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(());
-        }
-        let body = answer.text().await.unwrap_or_default();
-        Err(CallError::Answer { status, body: body.chars().take(300).collect() })
+        self.client.expect_success(call.timeout(timeout).json(&body).send().await?).await.map(drop)
     }
 
     /// Ends whatever it is doing. False: the server did not say that it did.

@@ -19,9 +19,6 @@ pub enum GitFailure {
     /// The worktree is not the one that was made here, so nothing is written into it.
     #[error(transparent)]
     Mismatch(#[from] Mismatch),
-    /// Somebody works there, so it stays as it is, and nobody else can begin there.
-    #[error("{} is not a worktree any more, and an agent still works there", path.display())]
-    InUse { path: PathBuf },
     /// The remote does not have it.
     #[error("branch {branch} is not on the remote")]
     NoBranch { branch: Branch },

@@ -8,7 +8,6 @@ use super::clone::in_clone;
 use super::clone::yes;
 use super::error::GitFailure;
 use super::identity::Worktree;
-use super::identity::in_place;
 use super::layout::RigPaths;
 use super::locks::Stops;
 use super::make_folder;
@@ -35,24 +34,15 @@ pub struct Checkout {
 impl GitManager {
     /// The worktree of a branch, made if it is not there; the clone too.
     ///
-    /// A branch that the remote has is continued, wherever a new one would begin: so the work of an evicted agent is picked up. Where
-    /// `is_in_use` says that an agent works, nothing is changed under its hands.
-    pub async fn worktree(
-        &self,
-        repo: &RigRepo,
-        checkout: &Checkout,
-        is_in_use: impl Fn(&Path) -> bool,
-    ) -> Result<Worktree, GitFailure> {
+    /// A branch that the remote has is continued, wherever a new one would begin: so the work of an evicted agent is picked up. Nobody works
+    /// in it: a branch is one agent's at a time.
+    pub async fn worktree(&self, repo: &RigRepo, checkout: &Checkout) -> Result<Worktree, GitFailure> {
         let _alone = self.lock(&repo.rig).await;
         let git = self.git(repo)?;
         self.ensure_clone(&git, repo).await?;
         let paths = self.paths(&repo.rig);
         let path = paths.worktree(&checkout.branch);
-        let found = take_over(&paths, &path)?;
-        if in_place(&path).is_ok_and(|path| is_in_use(&path)) {
-            return found.ok_or(GitFailure::InUse { path });
-        }
-        if let Some(worktree) = found
+        if let Some(worktree) = take_over(&paths, &path)?
             && self.refresh(repo, &worktree, &checkout.branch).await?
         {
             return Ok(worktree);

@@ -41,6 +41,7 @@ use axum::response::IntoResponse;
 use axum::response::Response;
 use axum::routing::post;
 use protocol::id::AgentId;
+use protocol::id::BeadId;
 use protocol::sandbox::Secret;
 use protocol::town::agent::Role;
 use rpc::Ask;
@@ -79,6 +80,8 @@ pub struct Tools {
 /// What an agent works on.
 #[derive(Clone, Debug)]
 pub struct Work {
+    /// The bead that it was started for; none for the mayor. What it says of its work, however late, is said of this one.
+    pub bead: Option<BeadId>,
     /// The branch that it was given.
     pub branch: String,
     /// What it is to see merged.
@@ -153,7 +156,7 @@ impl Tools {
 
     async fn call(&self, caller: &Caller, tool: &Tool, arguments: &Map<String, Value>) -> Said {
         let arguments = caller.complete(tool, arguments);
-        let request = match request::request(tool, self.home.town(), &caller.place, &arguments) {
+        let request = match request::request(tool, self.home.town(), &caller.place, &caller.work, &arguments) {
             Ok(request) => request,
             Err(wrong) => return Said::error(wrong),
         };

@@ -1,5 +1,6 @@
 //! From what a model gives a tool to the call that it means.
 
+use super::Work;
 use super::table::Input;
 use super::table::Kind;
 use super::table::Tool;
@@ -23,8 +24,14 @@ pub struct Request {
     pub body: Option<Value>,
 }
 
-/// The call that `tool` makes for the agent at `place`; or, for the model, what is wrong with `arguments`.
-pub fn request(tool: &Tool, town: &TownId, place: &Place, arguments: &Map<String, Value>) -> Result<Request, String> {
+/// The call that `tool` makes for the agent at `place` and its `work`; or, for the model, what is wrong with `arguments`.
+pub fn request(
+    tool: &Tool,
+    town: &TownId,
+    place: &Place,
+    work: &Work,
+    arguments: &Map<String, Value>,
+) -> Result<Request, String> {
     if let Some(unknown) = arguments.keys().find(|name| tool.inputs.iter().all(|input| input.name != name.as_str())) {
         let known: Vec<&str> = tool.inputs.iter().map(|input| input.name).collect();
         return Err(format!("{unknown} is no input of this tool; its inputs are: {}", known.join(", ")));
@@ -52,6 +59,9 @@ pub fn request(tool: &Tool, town: &TownId, place: &Place, arguments: &Map<String
     }
     if let Some(signature) = tool.signature {
         fields.insert(signature.to_owned(), place.agent.as_str().into());
+    }
+    if let (Some(field), Some(bead)) = (tool.of_bead, &work.bead) {
+        fields.insert(field.to_owned(), bead.as_str().into());
     }
     let body = (tool.verb != Verb::Get).then_some(Value::Object(fields));
     Ok(Request { method: tool.verb.into(), path, query, body })

@@ -54,6 +54,7 @@ pub static COMMON: [Tool; 12] = [
             Input::optional("pr_url", Kind::Text, "The pull request, if you have opened one"),
             Input::optional("summary", Kind::Text, "What you have done, for the reviewer"),
         ],
+        of_bead: Some("bead_id"),
         ..Tool::post("towns/{town}/rigs/{rig}/agents/{agent}/done")
     },
     Tool {

@@ -20,6 +20,8 @@ pub struct Tool {
     pub inputs: &'static [Input],
     /// The field of the body that names the caller.
     pub signature: Option<&'static str>,
+    /// The field of the body that names the bead that the caller was started for.
+    pub of_bead: Option<&'static str>,
     /// What a 404 means, if that is an answer and no error.
     pub absent: Option<&'static str>,
 }
@@ -114,7 +116,7 @@ impl Tool {
     }
 
     const fn new(verb: Verb, path: &'static str) -> Self {
-        Self { name: "", about: "", verb, path, inputs: &[], signature: None, absent: None }
+        Self { name: "", about: "", verb, path, inputs: &[], signature: None, of_bead: None, absent: None }
     }
 
     /// As `tools/list` tells it.

@@ -1,7 +1,6 @@
 //! Clones and worktrees in the state that agents and killed commands leave them in.
 
 use super::*;
-use crate::town::git::GitFailure;
 use std::fs::File;
 use std::pin::pin;
 use std::sync::Arc;
@@ -181,24 +180,6 @@ async fn what_a_checkout_that_was_cut_short_had_not_written_is_not_taken_for_del
 }
 
 #[tokio::test]
-async fn where_an_agent_works_nothing_changes_under_its_hands() {
-    let stage = Stage::new();
-    let worktree = stage.worktree(BRANCH).await;
-    stage.push_as_somebody(BRANCH, "theirs", "t");
-    git(worktree.path(), &["checkout", "--quiet", "-b", "aside"]);
-    lock(&worktree.git_dir().join("index.lock"), LONG_AGO);
-    let again = async || stage.manager.worktree(&stage.repo(), &checkout(BRANCH), |path| path == worktree.path()).await;
-    assert_eq!(again().await.unwrap(), worktree);
-    assert_eq!(git(worktree.path(), &["branch", "--show-current"]), "aside\n");
-    assert!(worktree.git_dir().join("index.lock").exists() && !worktree.path().join("theirs").exists());
-
-    fs::write(worktree.path().join("notes"), "n").unwrap();
-    fs::remove_file(worktree.path().join(".git")).unwrap();
-    assert!(matches!(again().await, Err(GitFailure::InUse { .. })));
-    assert!(worktree.path().join("notes").exists());
-}
-
-#[tokio::test]
 async fn locks_that_dead_commands_left_in_the_clone_stop_nobody() {
     for name in ["config.lock", "packed-refs.lock", "HEAD.lock", "refs/heads/gt/maple/2.lock"] {
         let mut stage = Stage::new();
@@ -234,7 +215,7 @@ async fn a_lock_that_somebody_has_for_a_moment_is_waited_for() {
     let path = worktree.common_dir().join("config.lock");
     lock(&path, Duration::ZERO);
     let (repo, other) = (stage.repo(), checkout("gt/maple/2"));
-    let mut start = pin!(stage.manager.worktree(&repo, &other, |_| false));
+    let mut start = pin!(stage.manager.worktree(&repo, &other));
     // Until it has met the lock, and longer.
     let early = tokio::time::timeout(Duration::from_millis(500), &mut start).await;
     assert!(early.is_err() && path.exists(), "it is somebody's");

@@ -90,7 +90,7 @@ async fn operations_on_one_rig_wait_for_each_other() {
     let names: Vec<String> = (0..6).map(|number| format!("gt/agent-{number}/1")).collect();
     let checkouts: Vec<Checkout> = names.iter().map(|name| checkout(name)).collect();
     let repo = stage.repo();
-    let made = checkouts.iter().map(|checkout| stage.manager.worktree(&repo, checkout, |_| false));
+    let made = checkouts.iter().map(|checkout| stage.manager.worktree(&repo, checkout));
     for made in futures_util::future::join_all(made).await {
         assert!(made.unwrap().path().join("README").exists());
     }

@@ -85,7 +85,7 @@ impl Stage {
     }
 
     pub async fn worktree(&self, name: &str) -> Worktree {
-        self.manager.worktree(&self.repo(), &checkout(name), |_| false).await.unwrap()
+        self.manager.worktree(&self.repo(), &checkout(name)).await.unwrap()
     }
 
     pub async fn save(&self, worktree: &Worktree, own: &str) -> Receipt {

@@ -16,11 +16,11 @@ async fn a_new_branch_of_a_convoy_begins_where_the_convoy_is() {
     let stage = Stage::new();
     stage.push_as_somebody("convoy/x/head", "convoy", "c");
     let from = Checkout { branch: branch("convoy/x/gt/toast/1"), start_point: Some(branch("origin/convoy/x/head")) };
-    let worktree = stage.manager.worktree(&stage.repo(), &from, |_| false).await.unwrap();
+    let worktree = stage.manager.worktree(&stage.repo(), &from).await.unwrap();
     assert!(worktree.path().join("convoy").exists());
     // A convoy that has not begun yet begins at the default branch.
     let early = Checkout { branch: branch("convoy/y/gt/toast/1"), start_point: Some(branch("origin/convoy/y/head")) };
-    let worktree = stage.manager.worktree(&stage.repo(), &early, |_| false).await.unwrap();
+    let worktree = stage.manager.worktree(&stage.repo(), &early).await.unwrap();
     assert!(worktree.path().join("README").exists());
 }
 
@@ -30,7 +30,7 @@ async fn work_that_an_evicted_agent_pushed_is_picked_up_on_an_empty_disk() {
     stage.push_as_somebody("convoy/x/head", "convoy", "c");
     stage.push_as_somebody("convoy/x/gt/toast/1", "wip", "half done");
     let from = Checkout { branch: branch("convoy/x/gt/toast/1"), start_point: Some(branch("origin/convoy/x/head")) };
-    let worktree = stage.manager.worktree(&stage.repo(), &from, |_| false).await.unwrap();
+    let worktree = stage.manager.worktree(&stage.repo(), &from).await.unwrap();
     assert_eq!(fs::read_to_string(worktree.path().join("wip")).unwrap(), "half done");
     let upstream = git(worktree.path(), &["rev-parse", "--abbrev-ref", "@{upstream}"]);
     assert_eq!(upstream, "origin/convoy/x/gt/toast/1\n");

@@ -19,11 +19,23 @@ fn rig_rows() -> Vec<Row> {
             json!({ "branch": "gt/a/1", "pr_url": "https://x/1", "summary": "did" }),
             "POST",
             own("done"),
-            json!({ "branch": "gt/a/1", "pr_url": "https://x/1", "summary": "did" }),
+            json!({ "bead_id": "b7", "branch": "gt/a/1", "pr_url": "https://x/1", "summary": "did" }),
         ),
-        ("done", json!({ "branch": "b", "pr_url": null }), "POST", own("done"), json!({ "branch": "b" })),
-        ("done", json!({ "branch": null }), "POST", own("done"), json!({ "branch": "gt/a/1" })),
-        ("done", json!({ "summary": "s" }), "POST", own("done"), json!({ "branch": "gt/a/1", "summary": "s" })),
+        (
+            "done",
+            json!({ "branch": "b", "pr_url": null }),
+            "POST",
+            own("done"),
+            json!({ "bead_id": "b7", "branch": "b" }),
+        ),
+        ("done", json!({ "branch": null }), "POST", own("done"), json!({ "bead_id": "b7", "branch": "gt/a/1" })),
+        (
+            "done",
+            json!({ "summary": "s" }),
+            "POST",
+            own("done"),
+            json!({ "bead_id": "b7", "branch": "gt/a/1", "summary": "s" }),
+        ),
         (
             "mail_send",
             mail,
@@ -203,12 +215,30 @@ async fn each_tool_makes_its_call() {
 }
 
 #[tokio::test]
+async fn an_agent_ends_its_work_on_the_bead_that_it_was_started_for_and_on_none_without() {
+    let stage = Stage::new().await;
+    let done = async |bead: Option<&str>| {
+        let bead = bead.map(|bead| BeadId::parse(bead).unwrap());
+        let server =
+            stage.tools.admit(&place(), &Role::Polecat, Work { bead, ..stage.work() }, stage.address)["gt"].take();
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": { "name": "done", "arguments": {} } });
+        let request = stage.client.post(server["url"].as_str().unwrap()).json(&call);
+        request.header("authorization", server["headers"]["Authorization"].as_str().unwrap()).send().await.unwrap();
+        stage.calls().remove(0).body
+    };
+    assert_eq!(done(Some("b8")).await, json!({ "bead_id": "b8", "branch": "gt/a/1" }));
+    assert_eq!(done(None).await, json!({ "branch": "gt/a/1" }));
+}
+
+#[tokio::test]
 async fn what_a_model_gives_wrongly_is_told_and_not_sent() {
     let stage = Stage::new().await;
     for (role, tool, arguments, wrong) in [
         (Role::Polecat, "bead_close", json!({}), "bead_id is missing"),
         (Role::Polecat, "done", json!({ "branch": 7 }), "branch must be a string"),
         (Role::Polecat, "done", json!({ "branch": "b", "force": true }), "force is no input of this tool"),
+        (Role::Polecat, "done", json!({ "bead_id": "b1" }), "bead_id is no input of this tool"),
         (Role::Polecat, "bead_status", json!({ "bead_id": "../../other" }), "bead_id must be an id"),
         (Role::Polecat, "bead_status", json!({ "bead_id": "{agent}" }), "bead_id must be an id"),
         (Role::Polecat, "checkpoint", json!({ "data": "{" }), "data is not JSON"),

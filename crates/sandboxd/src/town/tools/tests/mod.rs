@@ -83,7 +83,8 @@ impl Stage {
     }
 
     pub fn work(&self) -> Work {
-        Work { branch: "gt/a/1".to_owned(), review: self.review.lock().unwrap().clone() }
+        let (bead, review) = (BeadId::parse("b7").ok(), self.review.lock().unwrap().clone());
+        Work { bead, branch: "gt/a/1".to_owned(), review }
     }
 
     pub async fn ask(&self, role: &Role, method: &str, parameters: Value) -> Value {
