@@ -138,11 +138,32 @@ pub async fn within<T>(limit_ms: i64, work: impl Future<Output = T>) -> Option<T
     }
 }
 
-/// Sends a request to the object `name` behind `binding`. Each try has a stub of its own: one that has seen its object fail is broken.
+/// Sends a request to the object `name` behind `binding`, again if the platform says that this may help: so it may arrive twice, and must mean the same
+/// then. Each try has a stub of its own: one that has seen its object fail is broken.
 pub async fn ask(env: &Env, binding: &str, name: &str, request: Request, limit_ms: i64) -> worker::Result<Response> {
     let namespace = env.durable_object(binding)?;
     let tries = retried(async || namespace.get_by_name(name)?.fetch_with_request(request.clone()?).await);
-    within(limit_ms, tries)
+    answered(binding, limit_ms, tries).await
+}
+
+/// Sends a request that arrives once at most.
+pub async fn ask_once(
+    env: &Env,
+    binding: &str,
+    name: &str,
+    request: Request,
+    limit_ms: i64,
+) -> worker::Result<Response> {
+    let object = env.durable_object(binding)?.get_by_name(name)?;
+    answered(binding, limit_ms, object.fetch_with_request(request)).await
+}
+
+async fn answered(
+    binding: &str,
+    limit_ms: i64,
+    answer: impl Future<Output = worker::Result<Response>>,
+) -> worker::Result<Response> {
+    within(limit_ms, answer)
         .await
         .unwrap_or_else(|| Err(worker::Error::RustError(format!("{binding} did not answer within {limit_ms} ms"))))
 }

@@ -180,8 +180,9 @@ pub fn percent_decode(text: &str) -> Option<String> {
             bytes.push(*first);
             continue;
         }
-        let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        // Else a sign would do for a digit.
+        let digits = tail.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        bytes.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
         rest = tail.get(2..)?;
     }
     String::from_utf8(bytes).ok()
@@ -212,7 +213,8 @@ mod tests {
             let ingest = Route::Ingest { user: user.clone(), session: session.clone() };
             assert_eq!(Route::parse(method, &path), Ok(ingest), "every method is told that this is for sockets");
         }
-        for broken in ["%", "%2", "%zz", "%ff"] {
+        for broken in ["%", "%2", "%zz", "%+f", "%ff"] {
+            assert_eq!(percent_decode(broken), None, "{broken}");
             assert_eq!(Route::parse("GET", &format!("/sessions/{broken}/{SESSION}/ingest")), Err(Refusal::BadUserId));
         }
     }

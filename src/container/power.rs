@@ -20,7 +20,7 @@ use worker::Request;
 /// How long a starting container may take for one answer to whether it is healthy, and the pause before the next question.
 const HEALTH_MS: i64 = 2_000;
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the end of a container may take, of which somebody waits to hear.
+/// How long the platform may take to end a container: meanwhile nothing else is asked of it.
 const END_MS: i64 = 10_000;
 
 impl Shell {
@@ -86,13 +86,15 @@ impl Shell {
         let shell = Rc::clone(self);
         self.state.wait_until(async move {
             let turn = shell.verbs.lock().await;
-            let result = shell.end_current(&instance, verb).await;
+            let result = within(END_MS, shell.end_current(&instance, verb)).await;
             drop(turn);
-            match result {
-                Ok(true) => shell.report(&Input::Ended { instance }),
-                Ok(false) => {}
-                Err(error) => log::error("container", &[("instance", &instance), ("error", &error.to_string())]),
-            }
+            let error = match result {
+                Some(Ok(true)) => return shell.report(&Input::Ended { instance }),
+                Some(Ok(false)) => return,
+                Some(Err(error)) => error.to_string(),
+                None => format!("the platform did not answer within {END_MS} ms"),
+            };
+            log::error("container", &[("instance", &instance), ("error", &error)]);
         });
     }
 

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
 use crate::object::ask;
+use crate::object::ask_once;
 use crate::object::now_ms;
 use crate::session::CallResult;
 use crate::session::sockets::USER_TOKEN;
@@ -102,7 +103,9 @@ pub async fn ask_with_token(
 ) -> worker::Result<CallResult> {
     let headers = Headers::new();
     headers.set("authorization", &format!("Bearer {token}"))?;
-    post(env, user, session, path, headers, body, ANSWER_MS).await
+    let request = posted(path, headers, body)?;
+    let mut response = ask(env, BINDING, &session.object_name(user), request, ANSWER_MS).await?;
+    Ok(http::parse(&response.bytes().await?)?)
 }
 
 /// Calls a session object on behalf of a front end.
@@ -113,23 +116,20 @@ pub async fn call(
     call: &Call,
     limit_ms: i64,
 ) -> worker::Result<Result<Box<serde_json::value::RawValue>, TrpcError>> {
-    post(env, user, session, "/call", Headers::new(), &serde_json::to_vec(call)?, limit_ms).await
+    let request = posted("/call", Headers::new(), &serde_json::to_vec(call)?)?;
+    let name = session.object_name(user);
+    let mut response = if call.may_repeat() {
+        ask(env, BINDING, &name, request, limit_ms).await?
+    } else {
+        ask_once(env, BINDING, &name, request, limit_ms).await?
+    };
+    Ok(http::parse(&response.bytes().await?)?)
 }
 
-async fn post<T: serde::de::DeserializeOwned>(
-    env: &Env,
-    user: &UserId,
-    session: &SessionId,
-    path: &str,
-    headers: Headers,
-    body: &[u8],
-    limit_ms: i64,
-) -> worker::Result<T> {
+fn posted(path: &str, headers: Headers, body: &[u8]) -> worker::Result<Request> {
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_headers(headers).with_body(Some(js_sys::Uint8Array::from(body).into()));
-    let request = Request::new_with_init(&format!("http://session{path}"), &init)?;
-    let mut response = ask(env, BINDING, &session.object_name(user), request, limit_ms).await?;
-    Ok(http::parse(&response.bytes().await?)?)
+    Request::new_with_init(&format!("http://session{path}"), &init)
 }
 
 async fn upgrade(

@@ -18,6 +18,7 @@ use crate::session::logs;
 use crate::session::routes;
 use crate::user;
 use object_core::directory;
+use protocol::id::MessageId;
 use protocol::id::SessionId;
 use protocol::id::UserId;
 use protocol::time::iso8601;
@@ -117,8 +118,10 @@ async fn run(procedure: Procedure, mut request: Request, env: &Env, config: &Con
         },
         Procedure::SendMessage => match trpc::parse_send_message(&input) {
             Err(issues) => Ok(Err(invalid(issues))),
-            Ok(message) => {
+            Ok(mut message) => {
                 let session = message.session.clone();
+                // By its id the session knows a message that it is sent again.
+                message.message_id = Some(message.message_id.map_or_else(new_message_id, Ok)?);
                 routes::call(env, &user, &session, &Call::Send(Box::new(message)), WORK_CALL_MS).await
             }
         },
@@ -190,12 +193,22 @@ async fn prepare(env: &Env, user: UserId, bot: Option<&str>, input: trpc::Prepar
     routes::call(env, &user, &session, &Call::Register(Box::new(registration)), WORK_CALL_MS).await
 }
 
+/// The caller's sessions: his own, or those that are his in an organisation. What others have there is theirs, since a session answers only its user.
 async fn list_sessions(env: &Env, user: &UserId, list: trpc::ListSessions) -> worker::Result<Answer> {
-    let call = directory::Call::List { cursor: list.cursor, limit: list.limit };
-    match user::call(env, &format!("user:{user}"), &call).await? {
+    let (owner, filter) = match list.organization_id {
+        Some(organization) => (format!("org:{organization}"), Some(user.to_string())),
+        None => (format!("user:{user}"), None),
+    };
+    let call = directory::Call::List { cursor: list.cursor, limit: list.limit, user: filter };
+    match user::call(env, &owner, &call).await? {
         directory::Answer::Page { page } => answer(&page),
         _ => Ok(Err(TrpcError::new(Code::InternalServerError, "The directory gave no page"))),
     }
+}
+
+fn new_message_id() -> worker::Result<MessageId> {
+    MessageId::parse(&object::entropy()?.message_id(now_ms()))
+        .map_err(|error| worker::Error::RustError(error.to_string()))
 }
 
 fn answer<T: serde::Serialize>(data: &T) -> worker::Result<Answer> {

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 
 import { bindings } from "./bindings.mjs";
 import { headersOf, sign } from "./tokens.mjs";
-import { ticketFor } from "./viewer.mjs";
+import { askTicket, handshake, ticketFor } from "./viewer.mjs";
 import { ask, newSession } from "./wrapper.mjs";
 
 const INPUT = { prompt: "go", mode: "code", model: "scripted", gitUrl: "file:///nowhere.git", autoInitiate: true };
@@ -78,6 +78,31 @@ test("sessions of a user, of an organisation and of a bot are prepared in contai
   }
   expect(sandboxes.map((id) => id.slice(0, 4))).toEqual(["usr-", "org-", "ubt-", "bot-"]);
   expect(new Set(sandboxes).size).toBe(4);
+});
+
+test("of an organisation's sessions each user lists and watches his own", async () => {
+  const organizationId = crypto.randomUUID();
+  const [one, other] = [await headersOf("oauth/org:1"), await headersOf("oauth/org:2")];
+  const prepare = async (headers, fields) => (await post("prepareSession", headers, { ...INPUT, ...fields })).data.cloudAgentSessionId;
+  const ofOne = await prepare(one, { kilocodeOrganizationId: organizationId });
+  const ofOther = await prepare(other, { kilocodeOrganizationId: organizationId });
+  const own = await prepare(one);
+  const listed = async (headers, input) => (await get("listSessions", headers, input)).data.sessions.map((entry) => entry.cloudAgentSessionId);
+  expect(await listed(one, { organizationId })).toEqual([ofOne]);
+  expect(await listed(other, { organizationId })).toEqual([ofOther]);
+  expect(await listed(one, {})).toEqual([own]);
+  expect(await listed(one, { organizationId: crypto.randomUUID() })).toEqual([]);
+  expect((await get("listSessions", one, { organizationId: "acme" })).status).toBe(400);
+
+  const watched = async (headers, body) => {
+    const { ticket } = await (await askTicket(headers, body)).json();
+    const response = await handshake({ cloudAgentSessionId: body.cloudAgentSessionId, ticket: ticket ?? "none" });
+    response.webSocket?.accept();
+    return [!!ticket, response.status];
+  };
+  expect(await watched(one, { cloudAgentSessionId: ofOne, organizationId })).toEqual([true, 101]);
+  expect(await watched(one, { cloudAgentSessionId: ofOne })).toEqual([false, 401]);
+  expect((await watched(other, { cloudAgentSessionId: ofOne, organizationId }))[1]).not.toBe(101);
 });
 
 test("deleting what is not there succeeds, and what is no session id is refused", async () => {

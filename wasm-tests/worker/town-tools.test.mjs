@@ -64,6 +64,19 @@ test("the mayor hands out, changes and takes back work", async () => {
   expect(await ok.tool("POST", "/ui-action", { action: { ...action, rigId } })).toEqual({ broadcast: true });
 });
 
+test("a bead goes to another rig only when it is at rest", async () => {
+  const { id, ok, owner, rigId, tool } = await newTown("tools-move");
+  const other = await send("POST", "/api/users/tools-move/rigs", owner, { town_id: id, name: "lib", git_url: "https://git.example/lib.git" });
+  const move = { rig_id: other.body.data.id };
+  const { bead, agent } = await ok.tool("POST", "/sling", { rig_id: rigId, title: "work", labels: ["gt:held"] });
+  const own = `/rigs/${rigId}/beads/${bead.bead_id}`;
+  const why = `Bead ${bead.bead_id} cannot go to another rig while agent ${agent.id} has it: it must be open or over, and on no agent's hook`;
+  expect(await tool("PATCH", own, { ...move, title: "moved" })).toEqual(refused(409, why));
+  expect(await ok.rig("GET", `/beads/${bead.bead_id}`)).toMatchObject({ rig_id: rigId, title: "work" });
+  expect(await ok.tool("POST", `/rigs/${rigId}/agents/${agent.id}/reset`)).toEqual({ reset: true });
+  expect(await ok.tool("PATCH", own, move)).toMatchObject({ ...move, status: "open" });
+});
+
 test("the tools are for tokens of this town and rigs of this town", async () => {
   const { tool, id, rigId } = await newTown("tools-guard");
   expect(await tool("POST", "/sling", { rig_id: "elsewhere", title: "t" })).toEqual(refused(403, "Rig not found in this town"));

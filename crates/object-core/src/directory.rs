@@ -22,6 +22,7 @@ pub const MIGRATIONS: &[Migration] = &[
     },
     holdings::MIGRATION,
     holdings::changes::MIGRATION,
+    Migration { version: 4, statements: &["ALTER TABLE session ADD COLUMN user TEXT"] },
 ];
 
 /// The most entries in one page of a listing.
@@ -42,6 +43,9 @@ pub struct Entry {
     /// The organisation that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<String>,
+    /// Whose it is: nobody else reaches it, in an organisation either. Entries of the first versions do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     /// Milliseconds.
     pub created_at: i64,
 }
@@ -62,9 +66,9 @@ pub struct Page {
 pub enum Call {
     /// Adds or repeats an entry.
     Add { entry: Entry },
-    /// Lists, newest first.
-    List { cursor: Option<String>, limit: i64 },
-    /// Whether the session is this user's.
+    /// Lists, newest first: all of them, or those of one user.
+    List { cursor: Option<String>, limit: i64, user: Option<String> },
+    /// Whether the session is listed here.
     Owns { session: String },
     /// Removes an entry; one that is not there is fine.
     Remove { session: String },
@@ -86,7 +90,7 @@ pub enum Answer {
 pub fn receive(db: &dyn Database, call: &Call) -> Result<Answer, DatabaseError> {
     database::transaction(db, || match call {
         Call::Add { entry } => add(db, entry),
-        Call::List { cursor, limit } => list(db, cursor.as_deref(), *limit),
+        Call::List { cursor, limit, user } => list(db, cursor.as_deref(), *limit, user.as_deref()),
         Call::Owns { session } => Ok(Answer::Owned { entry: find(db, session)? }),
         Call::Remove { session } => {
             execute(db, "DELETE FROM session WHERE id = ?", &[session.as_str().into()])?;
@@ -98,7 +102,7 @@ pub fn receive(db: &dyn Database, call: &Call) -> Result<Answer, DatabaseError> 
 fn add(db: &dyn Database, entry: &Entry) -> Result<Answer, DatabaseError> {
     execute(
         db,
-        "INSERT INTO session (id, kilo_session, title, created_on_platform, organization, created_at) VALUES (?, ?, ?, ?, ?, ?)
+        "INSERT INTO session (id, kilo_session, title, created_on_platform, organization, created_at, user) VALUES (?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO NOTHING",
         &[
             entry.cloud_agent_session_id.as_str().into(),
@@ -107,6 +111,7 @@ fn add(db: &dyn Database, entry: &Entry) -> Result<Answer, DatabaseError> {
             entry.created_on_platform.as_str().into(),
             entry.organization_id.clone().into(),
             entry.created_at.into(),
+            entry.user_id.clone().into(),
         ],
     )?;
     Ok(Answer::Done)
@@ -117,7 +122,7 @@ fn find(db: &dyn Database, session: &str) -> Result<Option<Entry>, DatabaseError
 }
 
 /// The cursor is `<created_at>.<id>` of the last entry that was seen: stable while new sessions arrive.
-fn list(db: &dyn Database, cursor: Option<&str>, limit: i64) -> Result<Answer, DatabaseError> {
+fn list(db: &dyn Database, cursor: Option<&str>, limit: i64, user: Option<&str>) -> Result<Answer, DatabaseError> {
     let limit = limit.clamp(1, PAGE_MAX);
     let (at, id) = cursor
         .and_then(|cursor| cursor.split_once('.'))
@@ -125,9 +130,10 @@ fn list(db: &dyn Database, cursor: Option<&str>, limit: i64) -> Result<Answer, D
         .unwrap_or((database::INTEGER_MAX, ""));
     let rows = db.query(
         &format!(
-            "{COLUMNS} WHERE created_at < ?1 OR (created_at = ?1 AND id > ?2) ORDER BY created_at DESC, id LIMIT ?3"
+            "{COLUMNS} WHERE (created_at < ?1 OR (created_at = ?1 AND id > ?2)) AND (?4 IS NULL OR user = ?4)
+             ORDER BY created_at DESC, id LIMIT ?3"
         ),
-        &[at.into(), id.into(), limit.saturating_add(1).into()],
+        &[at.into(), id.into(), limit.saturating_add(1).into(), user.into()],
     )?;
     let mut sessions = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let more = i64::try_from(sessions.len()).is_ok_and(|n| n > limit);
@@ -137,7 +143,8 @@ fn list(db: &dyn Database, cursor: Option<&str>, limit: i64) -> Result<Answer, D
     Ok(Answer::Page { page: Page { sessions, next_cursor } })
 }
 
-const COLUMNS: &str = "SELECT id, kilo_session, title, created_on_platform, organization, created_at FROM session";
+const COLUMNS: &str =
+    "SELECT id, kilo_session, title, created_on_platform, organization, created_at, user FROM session";
 
 fn read(row: &Row) -> Result<Entry, DatabaseError> {
     Ok(Entry {
@@ -147,6 +154,7 @@ fn read(row: &Row) -> Result<Entry, DatabaseError> {
         created_on_platform: row.get(3)?,
         organization_id: row.get(4)?,
         created_at: row.get(5)?,
+        user_id: row.get(6)?,
     })
 }
 
@@ -163,6 +171,7 @@ mod tests {
             created_on_platform: "cloud-agent".into(),
             organization_id: None,
             created_at,
+            user_id: Some("oauth/google:1".into()),
         }
     }
 
@@ -173,7 +182,7 @@ mod tests {
     }
 
     fn page(db: &NativeDatabase, cursor: Option<String>, limit: i64) -> (Vec<String>, Option<String>) {
-        let Answer::Page { page } = receive(db, &Call::List { cursor, limit }).unwrap() else { panic!() };
+        let Answer::Page { page } = receive(db, &Call::List { cursor, limit, user: None }).unwrap() else { panic!() };
         (page.sessions.into_iter().map(|s| s.cloud_agent_session_id).collect(), page.next_cursor)
     }
 
@@ -186,6 +195,24 @@ mod tests {
         let (first, cursor) = page(&db, None, 3);
         assert_eq!(first, ["b", "c", "d"]);
         assert_eq!(page(&db, cursor, 3), (vec!["a".into()], None));
+    }
+
+    #[test]
+    fn of_a_directory_that_many_share_each_sees_only_his_own() {
+        let db = directory();
+        let of = |id: &str, at, user: Option<&str>| Entry { user_id: user.map(str::to_owned), ..entry(id, at) };
+        for new in [of("a", 1, Some("u1")), of("b", 2, Some("u2")), of("c", 3, Some("u1")), of("d", 4, None)] {
+            receive(&db, &Call::Add { entry: new }).unwrap();
+        }
+        let listed = |user: &str, limit| {
+            let call = Call::List { cursor: None, limit, user: Some(user.to_owned()) };
+            let Answer::Page { page } = receive(&db, &call).unwrap() else { panic!() };
+            let ids: Vec<_> = page.sessions.into_iter().map(|s| s.cloud_agent_session_id).collect();
+            (ids, page.next_cursor.is_some())
+        };
+        assert_eq!(listed("u1", 10), (vec!["c".to_owned(), "a".to_owned()], false));
+        assert_eq!(listed("u1", 1), (vec!["c".to_owned()], true));
+        assert_eq!(listed("u3", 10), (vec![], false));
     }
 
     #[test]

@@ -183,7 +183,7 @@ pub fn receive(
                 Ok(vec![])
             }
             Input::Tick => tick(db, limits, now, container),
-            Input::Woke => woke(db, now, container),
+            Input::Woke => woke(db, now, entropy, container),
         }
     })
 }
@@ -227,25 +227,29 @@ fn want(
         Some(Container { state: State::Starting, .. }) => Ok(vec![]),
         // A container that is asked to end takes no new work, and two never run at once.
         Some(Container { state: State::Stopping, .. }) => Ok(vec![Output::Unavailable]),
-        Some(Container { state: State::Stopped, .. }) | None => {
-            let (instance, token) = (entropy.uuid(), entropy.secret());
-            execute(
-                db,
-                "INSERT OR REPLACE INTO container (one, state, instance, token, since, used_at) VALUES (1, 'starting', ?1, ?2, ?3, ?3)",
-                &[instance.as_str().into(), token.as_str().into(), now.into()],
-            )?;
-            Ok(vec![Output::Start { instance, token }])
-        }
+        Some(Container { state: State::Stopped, .. }) | None => start(db, now, entropy),
     }
 }
 
-/// A start that a crash interrupted begins again, with its whole time.
-fn woke(db: &dyn Database, now: i64, container: Option<Container>) -> Result<Vec<Output>, DatabaseError> {
+fn start(db: &dyn Database, now: i64, entropy: &mut Entropy) -> Result<Vec<Output>, DatabaseError> {
+    let (instance, token) = (entropy.uuid(), entropy.secret());
+    execute(
+        db,
+        "INSERT OR REPLACE INTO container (one, state, instance, token, since, used_at) VALUES (1, 'starting', ?1, ?2, ?3, ?3)",
+        &[instance.as_str().into(), token.as_str().into(), now.into()],
+    )?;
+    Ok(vec![Output::Start { instance, token }])
+}
+
+/// A start that a crash interrupted is given up for another, with its whole time: it may have come far enough to end, and the news of that come late.
+fn woke(
+    db: &dyn Database,
+    now: i64,
+    entropy: &mut Entropy,
+    container: Option<Container>,
+) -> Result<Vec<Output>, DatabaseError> {
     match container {
-        Some(Container { state: State::Starting, instance, token, .. }) => {
-            set_state(db, now, State::Starting)?;
-            Ok(vec![Output::Start { instance, token }])
-        }
+        Some(Container { state: State::Starting, .. }) => start(db, now, entropy),
         _ => Ok(vec![]),
     }
 }

@@ -4,7 +4,7 @@
 //! is tried again. The shell performs it with a timeout shorter than the retry and reports the outcome as an input. After a crash the next
 //! tick finds the row and tries again, so an effect must be safe to repeat. Nothing owed lives only in memory.
 //!
-//! What was given up stays as it is, with the reason: the same row is the dead letter.
+//! What was given up is a debt no more: of its row only what there is to tell stays, a [`Letter`]. Who shows letters says how many are kept.
 
 use crate::ReplyTo;
 use database::Database;
@@ -36,6 +36,15 @@ pub struct Debt<E> {
     pub attempt: i64,
     /// Who waits for it.
     pub reply_to: Option<ReplyTo>,
+}
+
+/// What there is to tell of a debt, or of one that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// The debt's.
+    pub key: String,
+    /// How often it was tried.
+    pub attempt: i64,
     /// Why it was given up, if it was.
     pub dead: Option<String>,
 }
@@ -64,7 +73,7 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
         retry_after: impl Fn(&E, i64) -> i64,
     ) -> Result<Vec<Debt<E>>, DatabaseError> {
         let rows = db.query(
-            "SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE dead IS NULL AND retry_at <= ? ORDER BY since, key",
+            "SELECT key, effect, since, attempt, reply_to FROM owed WHERE dead IS NULL AND retry_at <= ? ORDER BY since, key",
             &[now.into()],
         )?;
         let mut due = Vec::with_capacity(rows.len());
@@ -73,7 +82,7 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
                 Ok(debt) => debt,
                 // Written by another version: it must not keep the others from being paid.
                 Err(error) => {
-                    Self::give_up(db, &row.get::<String>(0)?, &error.to_string())?;
+                    Self::give_up(db, now, &row.get::<String>(0)?, &error.to_string())?;
                     continue;
                 }
             };
@@ -108,15 +117,13 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
 
     /// The debt under `key`.
     pub fn find(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
-        db.query("SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE key = ?", &[key.into()])?
-            .first()
-            .map(read)
-            .transpose()
+        let sql = "SELECT key, effect, since, attempt, reply_to FROM owed WHERE key = ? AND dead IS NULL";
+        db.query(sql, &[key.into()])?.first().map(read).transpose()
     }
 
-    /// Ends a debt: it happened, or it never will. Returns it if it was still there and can be read.
+    /// Ends a debt: it happened, or it never will. Returns it if it was still there and can be read. A letter goes too.
     pub fn settle(db: &dyn Database, key: &str) -> Result<Option<Debt<E>>, DatabaseError> {
-        let sql = "DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to, dead";
+        let sql = "DELETE FROM owed WHERE key = ? RETURNING key, effect, since, attempt, reply_to";
         Ok(db.query(sql, &[key.into()])?.first().and_then(|row| read(row).ok()))
     }
 
@@ -135,20 +142,35 @@ impl<E: Serialize + DeserializeOwned> Owed<E> {
         execute(db, "UPDATE owed SET attempt = 0, retry_at = ? WHERE key = ?", &[at.into(), key.into()])
     }
 
-    /// Gives a debt up, and keeps it.
-    pub fn give_up(db: &dyn Database, key: &str, reason: &str) -> Result<(), DatabaseError> {
-        execute(db, "UPDATE owed SET dead = ? WHERE key = ?", &[reason.into(), key.into()])
+    /// Gives a debt up. Its effect, which may be large, goes; a letter stays, with the time of this in place of that of the next try.
+    pub fn give_up(db: &dyn Database, now: i64, key: &str, reason: &str) -> Result<(), DatabaseError> {
+        let sql = "UPDATE owed SET dead = ?, effect = '', reply_to = NULL, retry_at = ? WHERE key = ?";
+        execute(db, sql, &[reason.into(), now.into(), key.into()])
     }
 
-    /// Forgets what was given up: nobody is left to be shown it.
-    pub fn forget_dead(db: &dyn Database) -> Result<(), DatabaseError> {
-        execute(db, "DELETE FROM owed WHERE dead IS NOT NULL", &[])
+    /// Forgets a letter. A debt under this key stays.
+    pub fn forget_dead(db: &dyn Database, key: &str) -> Result<(), DatabaseError> {
+        execute(db, "DELETE FROM owed WHERE key = ? AND dead IS NOT NULL", &[key.into()])
     }
 
-    /// The debts whose keys begin with `prefix`, oldest first, those that were given up among them. One that cannot be read is left out.
+    /// Forgets what was given up, but for the `newest`: those that were given up last.
+    pub fn keep_dead(db: &dyn Database, newest: i64) -> Result<(), DatabaseError> {
+        let older = "SELECT key FROM owed WHERE dead IS NOT NULL ORDER BY retry_at DESC, key DESC LIMIT -1 OFFSET ?";
+        execute(db, &format!("DELETE FROM owed WHERE key IN ({older})"), &[newest.into()])
+    }
+
+    /// The debts whose keys begin with `prefix`, oldest first. One that cannot be read is left out.
     pub fn list(db: &dyn Database, prefix: &str) -> Result<Vec<Debt<E>>, DatabaseError> {
-        let sql = "SELECT key, effect, since, attempt, reply_to, dead FROM owed WHERE substr(key, 1, length(?1)) = ?1 ORDER BY since, key";
+        let sql = "SELECT key, effect, since, attempt, reply_to FROM owed
+            WHERE dead IS NULL AND substr(key, 1, length(?1)) = ?1 ORDER BY since, key";
         Ok(db.query(sql, &[prefix.into()])?.iter().filter_map(|row| read(row).ok()).collect())
+    }
+
+    /// What there is to tell of the debts whose keys begin with `prefix`, and of those that were given up, oldest first.
+    pub fn letters(db: &dyn Database, prefix: &str) -> Result<Vec<Letter>, DatabaseError> {
+        let sql = "SELECT key, attempt, dead FROM owed WHERE substr(key, 1, length(?1)) = ?1 ORDER BY since, key";
+        let rows = db.query(sql, &[prefix.into()])?;
+        rows.iter().map(|row| Ok(Letter { key: row.get(0)?, attempt: row.get(1)?, dead: row.get(2)? })).collect()
     }
 
     /// When the next debt is due.
@@ -165,7 +187,6 @@ fn read<E: DeserializeOwned>(row: &Row) -> Result<Debt<E>, DatabaseError> {
         since: row.get(2)?,
         attempt: row.get(3)?,
         reply_to: row.get::<Option<i64>>(4)?.map(ReplyTo),
-        dead: row.get(5)?,
     })
 }
 
@@ -205,17 +226,41 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_stays_and_is_never_due() {
+    fn of_what_was_given_up_a_letter_stays_which_is_no_debt() {
         let (db, backoff) = owed();
         for key in ["callback/a", "callback/b", "other"] {
-            Owed::owe(&db, 10, key, &"effect".to_owned(), None).unwrap();
+            Owed::owe(&db, 10, key, &"effect".to_owned(), Some(ReplyTo(5))).unwrap();
         }
-        Owed::<String>::give_up(&db, "callback/a", "gone").unwrap();
+        Owed::<String>::give_up(&db, 10, "callback/a", "gone").unwrap();
         let keys: Vec<_> = Owed::take_due(&db, 10, backoff).unwrap().into_iter().map(|debt| debt.key).collect();
         assert_eq!(keys, ["callback/b", "other"]);
-        let listed = Owed::<String>::list(&db, "callback/").unwrap();
-        let reasons: Vec<_> = listed.iter().map(|debt| (debt.key.as_str(), debt.dead.as_deref())).collect();
-        assert_eq!(reasons, [("callback/a", Some("gone")), ("callback/b", None)]);
+        assert_eq!(Owed::<String>::find(&db, "callback/a").unwrap(), None);
+        assert_eq!(Owed::<String>::list(&db, "callback/").unwrap().len(), 1);
+        let letters = Owed::<String>::letters(&db, "callback/").unwrap();
+        let told: Vec<_> = letters.iter().map(|one| (one.key.as_str(), one.attempt, one.dead.as_deref())).collect();
+        assert_eq!(told, [("callback/a", 0, Some("gone")), ("callback/b", 1, None)]);
+        let left = db.query("SELECT effect FROM owed WHERE key = 'callback/a'", &[]).unwrap();
+        assert_eq!(left[0].0, ["".into()], "what was to be done is not kept");
+    }
+
+    #[test]
+    fn the_newest_letters_are_kept_and_every_debt() {
+        let (db, _) = owed();
+        for (since, key) in [(1, "a"), (2, "b"), (3, "c"), (4, "d")] {
+            Owed::owe(&db, since, key, &"effect".to_owned(), None).unwrap();
+        }
+        // The oldest debt was tried for the longest.
+        for (at, key) in [(11, "d"), (12, "c"), (13, "b")] {
+            Owed::<String>::give_up(&db, at, key, "gone").unwrap();
+        }
+        let keys = || -> Vec<_> { Owed::<String>::letters(&db, "").unwrap().into_iter().map(|one| one.key).collect() };
+        Owed::<String>::keep_dead(&db, 2).unwrap();
+        assert_eq!(keys(), ["a", "b", "c"]);
+        Owed::<String>::forget_dead(&db, "a").unwrap();
+        Owed::<String>::forget_dead(&db, "c").unwrap();
+        assert_eq!(keys(), ["a", "b"]);
+        Owed::<String>::keep_dead(&db, 0).unwrap();
+        assert_eq!(keys(), ["a"]);
     }
 
     #[test]

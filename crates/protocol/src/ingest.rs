@@ -17,6 +17,8 @@ pub const FRAME_EVENTS_MAX: usize = 500;
 pub const CLOSE_GAP: u16 = 4002;
 /// Close code and reason of a socket whose place a newer one took.
 pub const CLOSE_REPLACED: (u16, &str) = (1000, "Replaced by new connection");
+/// Close code and reason of a socket whose execution has been over for so long that its handshake would get the same answer, with 409.
+pub const CLOSE_OVER: (u16, &str) = (4409, "Execution not active");
 
 /// One event as it travels: a plain struct around `data`, which is never rebuilt.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! Callbacks: who is told when an execution ended (spec/session.md 9, design 5).
 //!
 //! A callback is owed in the transaction that ends its execution, so each finished execution owes exactly one. It is tried five times; after the last
-//! try, or an answer that says no, the row stays as the dead letter, and `getSession` shows it, for as long as there is a session to ask for.
+//! try, or an answer that says no, a letter stays that says so, and `getSession` shows it: the newest [`LETTERS_KEPT`] of a session, each for as long as
+//! its execution is remembered.
 
 use crate::Step;
 use crate::limits::TEXT_BYTES_MAX;
@@ -15,6 +16,7 @@ use crate::store::SessionRow;
 use database::Database;
 use database::DatabaseError;
 use object_core::owed::Debt;
+use object_core::owed::Letter;
 use object_core::owed::Owed;
 use object_core::time::SECOND;
 use protocol::id::ExecutionId;
@@ -31,6 +33,8 @@ use url::Url;
 const KEY: &str = "callback/";
 /// Tries of one callback (spec/session.md 9).
 const ATTEMPTS_MAX: i64 = 5;
+/// How many callbacks that were given up are shown.
+pub const LETTERS_KEPT: i64 = 20;
 
 /// What the receiver gets.
 #[derive(Serialize)]
@@ -141,7 +145,8 @@ impl Step<'_> {
                 Owed::<Effect>::settle(self.db, &debt.key).map(drop)
             }
             Outcome::Failed { message, .. } | Outcome::Refused { message, .. } => {
-                Owed::<Effect>::give_up(self.db, &debt.key, &message)
+                Owed::<Effect>::give_up(self.db, self.now, &debt.key, &message)?;
+                Owed::<Effect>::keep_dead(self.db, LETTERS_KEPT)
             }
         }
     }
@@ -155,18 +160,22 @@ pub fn pause_ms(attempt: i64) -> i64 {
 
 /// The callbacks that are not delivered.
 pub fn undelivered(db: &dyn Database) -> Result<Vec<CallbackView>, DatabaseError> {
-    let rows = Owed::<Effect>::list(db, KEY)?;
-    let view = |debt: Debt<Effect>| CallbackView {
-        execution_id: debt
+    let view = |letter: Letter| CallbackView {
+        execution_id: letter
             .key
             .strip_prefix(KEY)
             .and_then(|id| ExecutionId::parse(id).ok())
             .map(String::from)
             .unwrap_or_default(),
-        attempts: debt.attempt,
-        given_up: debt.dead,
+        attempts: letter.attempt,
+        given_up: letter.dead,
     };
-    Ok(rows.into_iter().map(view).collect())
+    Ok(Owed::<Effect>::letters(db, KEY)?.into_iter().map(view).collect())
+}
+
+/// An execution is forgotten: nobody is told any more that its callback was given up.
+pub fn forget_letter(db: &dyn Database, execution: &str) -> Result<(), DatabaseError> {
+    Owed::<Effect>::forget_dead(db, &format!("{KEY}{execution}"))
 }
 
 /// What the execution's last word said of its gate. It was stored in this very transaction: the newest of the log. One that is too long to be kept is

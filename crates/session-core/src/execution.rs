@@ -4,6 +4,7 @@
 //! changes nothing. The marker `active` is cleared only by the execution that it names.
 
 use crate::Step;
+use crate::callback::forget_letter;
 use crate::limits::TEXT_BYTES_MAX;
 use crate::limits::cut;
 use crate::message::Answer;
@@ -161,7 +162,9 @@ impl Step<'_> {
              VALUES (?, 'pending', 1, ?, ?, '[]', 0, ?)",
             &[id.as_str().into(), sha256_hex(&secret).into(), self.now.into(), prompt.message_id.as_str().into()],
         )?;
-        store::prune_executions(self.db)?;
+        for forgotten in store::prune_executions(self.db)? {
+            forget_letter(self.db, &forgotten)?;
+        }
         session.active = Some(id.clone());
         session.changed_at = self.now;
         store::save_session(self.db, &session)?;

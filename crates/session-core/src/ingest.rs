@@ -1,7 +1,8 @@
 //! The wrapper's socket: handshake, frames, disconnects (spec/session.md 5, design 3).
 //!
 //! A frame is taken whole or not at all, and acknowledged after the write. Frames that arrived together are one transaction. The grace decides the
-//! state, never the log: within the drain window a wrapper whose execution has ended may still deliver, and lifecycle frames then change nothing.
+//! state, never the log: within the drain window a wrapper whose execution has ended may still deliver, and lifecycle frames then change nothing. After it
+//! nothing is taken any more, neither from who connects nor from who never left.
 
 use crate::Step;
 use crate::limits::BRANCH_BYTES_MAX;
@@ -24,6 +25,7 @@ use protocol::event::KILOCODE;
 use protocol::event::event_class;
 use protocol::id::ExecutionId;
 use protocol::ingest::CLOSE_GAP;
+use protocol::ingest::CLOSE_OVER;
 use protocol::ingest::Command;
 use protocol::ingest::FRAME_BYTES_MAX;
 use protocol::ingest::FRAME_EVENTS_MAX;
@@ -96,7 +98,7 @@ impl Step<'_> {
             return Err((409, "Stale wrapper generation"));
         }
         if execution.status.is_terminal() && !self.may_drain(execution, open.generation) {
-            return Err((409, "Execution not active"));
+            return Err((409, CLOSE_OVER.1));
         }
         Ok(())
     }
@@ -105,10 +107,15 @@ impl Step<'_> {
     /// its container has said so. Any other has begun too late, and must not hand the agent its prompt: who asked for the turn was told that it
     /// failed, and may ask again.
     fn may_drain(&self, execution: &ExecutionRow, generation: Option<i64>) -> bool {
-        let until = execution.completed_at.map(|at| at.saturating_add(self.config.limits.ingest_drain_ms));
         let has_run = execution.heartbeat_at.is_some() || execution.accepted_at.is_some();
         let ran_it = has_run && generation == Some(execution.generation);
-        ran_it && until.is_some_and(|until| self.now < until)
+        ran_it && !self.is_drained(execution)
+    }
+
+    /// Whether the execution has been over for so long that nothing of it is taken any more.
+    fn is_drained(&self, execution: &ExecutionRow) -> bool {
+        let until = execution.completed_at.map(|at| at.saturating_add(self.config.limits.ingest_drain_ms));
+        until.is_some_and(|until| until <= self.now)
     }
 
     /// Frames of one execution share its row, which they write at the end, if at all.
@@ -121,6 +128,10 @@ impl Step<'_> {
                 }
                 continue;
             };
+            if self.is_drained(&execution) {
+                self.close_all_of(run);
+                continue;
+            }
             let mut signs = Signs::default();
             for frame in run {
                 self.ingest_frame(frame, execution.last_seq, &mut signs)?;
@@ -128,6 +139,15 @@ impl Step<'_> {
             self.note_activity(&execution, signs)?;
         }
         Ok(())
+    }
+
+    /// Closes the sockets of these frames. A wrapper that connects again is refused, and gives up.
+    fn close_all_of(&mut self, run: &[IngestFrame]) {
+        let (code, reason) = CLOSE_OVER;
+        for frames in run.chunk_by(|frame, next| frame.socket == next.socket) {
+            let socket = frames.first().map(|frame| frame.socket);
+            self.outputs.extend(socket.map(|socket| Output::Close { socket, code, reason: reason.to_owned() }));
+        }
     }
 
     fn ingest_frame(&mut self, frame: &IngestFrame, kept_seq: i64, signs: &mut Signs) -> Result<(), DatabaseError> {

@@ -3,6 +3,7 @@
 use crate::callback;
 use crate::message::Effect;
 use object_core::time::DAY;
+use object_core::time::HOUR;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
 use serde::Deserialize;
@@ -57,8 +58,10 @@ pub struct Limits {
     pub preparation_attempts: i64,
     /// The first pause after an effect failed; it doubles up to `retry_max_ms`.
     pub retry_ms: i64,
-    /// The longest pause between two tries.
+    /// The longest pause between two tries of what somebody waits for.
     pub retry_max_ms: i64,
+    /// The longest pause between two tries of a cleanup, which is tried until it is done: if it cannot be, its alarms must not cost more than it would save.
+    pub cleanup_retry_max_ms: i64,
     /// How often a directory entry is tried before the session is given up.
     pub directory_attempts: i64,
     /// Heartbeats and activity are written at most this often (spec/session.md 5.2): rows are money.
@@ -94,6 +97,7 @@ impl Default for Limits {
             preparation_attempts: 3,
             retry_ms: 2 * SECOND,
             retry_max_ms: MINUTE,
+            cleanup_retry_max_ms: HOUR,
             directory_attempts: 5,
             activity_interval_ms: 30 * SECOND,
             ingest_drain_ms: 10 * MINUTE,
@@ -121,7 +125,7 @@ pub enum LimitsError {
     #[error("session limits must keep work_ask_ms < work_ms")]
     Ask,
     /// The first pause would be longer than the longest.
-    #[error("session limits must keep retry_ms <= retry_max_ms")]
+    #[error("session limits must keep retry_ms <= retry_max_ms and retry_ms <= cleanup_retry_max_ms")]
     Retry,
 }
 
@@ -139,6 +143,7 @@ impl Limits {
             self.preparation_attempts,
             self.retry_ms,
             self.retry_max_ms,
+            self.cleanup_retry_max_ms,
             self.directory_attempts,
             self.activity_interval_ms,
             self.ingest_drain_ms,
@@ -156,7 +161,7 @@ impl Limits {
             Err(LimitsError::Activity)
         } else if self.work_ask_ms >= self.work_ms {
             Err(LimitsError::Ask)
-        } else if self.retry_ms > self.retry_max_ms {
+        } else if self.retry_ms > self.retry_max_ms.min(self.cleanup_retry_max_ms) {
             Err(LimitsError::Retry)
         } else {
             Ok(())
@@ -166,17 +171,26 @@ impl Limits {
     /// How long to wait for news of a try before the next one. Longer than the shell's own timeout on the effect, which is
     /// [`Effect::timeout_ms`].
     pub fn retry_after_ms(&self, effect: &Effect, attempt: i64) -> i64 {
-        let pause = match effect {
-            Effect::Callback(_) => callback::pause_ms(attempt),
-            _ => self.backoff_ms(attempt),
-        };
-        effect.timeout_ms().saturating_add(pause)
+        effect.timeout_ms().saturating_add(self.pause_ms(effect, attempt))
     }
 
-    /// The pause after failure number `attempt`.
+    /// The pause after failure number `attempt` of an effect.
+    pub fn pause_ms(&self, effect: &Effect, attempt: i64) -> i64 {
+        match effect {
+            Effect::Callback(_) => callback::pause_ms(attempt),
+            effect if effect.is_cleanup() => self.doubled_ms(attempt).min(self.cleanup_retry_max_ms),
+            _ => self.backoff_ms(attempt),
+        }
+    }
+
+    /// The pause after failure number `attempt` of what somebody waits for.
     pub fn backoff_ms(&self, attempt: i64) -> i64 {
+        self.doubled_ms(attempt).min(self.retry_max_ms)
+    }
+
+    fn doubled_ms(&self, attempt: i64) -> i64 {
         let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(0).min(16);
-        self.retry_ms.saturating_mul(1_i64.checked_shl(doublings).unwrap_or(1)).min(self.retry_max_ms)
+        self.retry_ms.saturating_mul(1_i64.checked_shl(doublings).unwrap_or(1))
     }
 }
 
@@ -205,7 +219,8 @@ mod tests {
         assert_eq!(refused(Limits { hung_ms: 30 * SECOND, ..base.clone() }), LimitsError::Activity);
         assert_eq!(refused(Limits { activity_interval_ms: 10 * MINUTE, ..base.clone() }), LimitsError::Activity);
         assert_eq!(refused(Limits { work_ms: 30 * SECOND, ..base.clone() }), LimitsError::Ask);
-        assert_eq!(refused(Limits { retry_ms: MINUTE + 1, ..base }), LimitsError::Retry);
+        assert_eq!(refused(Limits { retry_ms: MINUTE + 1, ..base.clone() }), LimitsError::Retry);
+        assert_eq!(refused(Limits { cleanup_retry_max_ms: SECOND, ..base }), LimitsError::Retry);
     }
 
     #[test]

@@ -81,6 +81,23 @@ pub enum Call {
     View,
 }
 
+impl Call {
+    /// Whether it is the same call when it arrives a second time, because the answer to the first was lost: it has one effect, and its caller the answer.
+    /// Any other would find what its first arrival did, and take it for another's.
+    pub fn may_repeat(&self) -> bool {
+        match self {
+            Call::Delete
+            | Call::Interrupt
+            | Call::KeepLogs { .. }
+            | Call::Register(_)
+            | Call::Update(_)
+            | Call::View => true,
+            Call::Send(message) => message.message_id.is_some(),
+            Call::Initiate | Call::Judge(_) => false,
+        }
+    }
+}
+
 /// A new session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registration {
@@ -224,6 +241,26 @@ impl Effect {
             // The container may have to be started first.
             Effect::Work { .. } => 25_000,
             _ => 10_000,
+        }
+    }
+
+    /// Whether one try may reach its container twice. The agent takes a verdict once, and says no to the second.
+    pub fn may_repeat(&self) -> bool {
+        !matches!(self, Effect::Judge { .. })
+    }
+
+    /// Whether it only takes away what is not needed any more: nobody waits for it, and it is tried until it is done.
+    pub fn is_cleanup(&self) -> bool {
+        match self {
+            Effect::DirectoryRemove { .. }
+            | Effect::Release { .. }
+            | Effect::SnapshotRemove { .. }
+            | Effect::Stop { .. } => true,
+            Effect::Abort { .. }
+            | Effect::Callback(_)
+            | Effect::DirectoryAdd { .. }
+            | Effect::Judge { .. }
+            | Effect::Work { .. } => false,
         }
     }
 }

@@ -80,6 +80,7 @@ impl Step<'_> {
             created_on_platform: row.input.created_on_platform.clone(),
             organization_id: row.input.organization_id.clone(),
             created_at: self.now,
+            user_id: Some(row.user.to_string()),
         };
         self.owe_now(LIST, Effect::DirectoryAdd { owner: row.owner(), entry }, Some(reply))
     }
@@ -121,7 +122,9 @@ impl Step<'_> {
 
     /// News of an effect. A key names one debt for ever, so late news of one cannot be taken for another's.
     pub fn outcome(&mut self, key: &str, effect: &Effect, outcome: Outcome) -> Result<(), DatabaseError> {
-        let Some(debt) = Owed::<Effect>::find(self.db, key)? else { return self.settled(effect, &outcome) };
+        let Some(debt) = Owed::<Effect>::find(self.db, key)? else {
+            return self.settled(key, effect, &outcome);
+        };
         if let Effect::Callback(_) = debt.effect {
             return self.callback_outcome(&debt, outcome);
         }
@@ -137,7 +140,10 @@ impl Step<'_> {
                     self.unlist(&message)
                 }
             }
-            (_, Outcome::Failed { .. }) => self.retry(key, debt.attempt),
+            (effect, Outcome::Failed { .. }) => {
+                let pause = self.config.limits.pause_ms(&effect, debt.attempt);
+                Owed::<Effect>::retry_at(self.db, key, self.now.saturating_add(pause))
+            }
             // Refused means that there is nothing left to release, stop or remove.
             (_, _) => Owed::<Effect>::settle(self.db, key).map(drop),
         }
@@ -145,12 +151,14 @@ impl Step<'_> {
 
     /// What is no longer owed is of no interest, but for work that was, or may have been, taken up after its session was gone: nobody else would end
     /// it. A verdict never was: its caller waits.
-    fn settled(&mut self, effect: &Effect, outcome: &Outcome) -> Result<(), DatabaseError> {
+    fn settled(&mut self, key: &str, effect: &Effect, outcome: &Outcome) -> Result<(), DatabaseError> {
         match (effect, outcome) {
             (Effect::Judge { reply, .. }, outcome) => {
                 self.judged(*reply, outcome);
                 Ok(())
             }
+            // A late word: it was delivered after all.
+            (Effect::Callback(_), Outcome::Done) => Owed::<Effect>::settle(self.db, key).map(drop),
             (Effect::Work { sandbox, work, .. }, Outcome::Progress(_) | Outcome::Failed { .. })
                 if store::session_id(self.db)?.is_none() =>
             {
@@ -256,7 +264,7 @@ impl Step<'_> {
                 self.reply_if(debt.reply_to, Err(TrpcError::new(Code::NotFound, "Session was deleted")));
             }
         }
-        Owed::<Effect>::forget_dead(self.db)?;
+        Owed::<Effect>::keep_dead(self.db, 0)?;
         Owed::<Effect>::settle(self.db, STOP)?;
         database::execute(self.db, "DELETE FROM session", &[])?;
         // A session without a turn has no conversation.

@@ -276,10 +276,10 @@ fn one_execution(db: &dyn Database, sql: &str, parameters: &[Value]) -> Result<O
     }))
 }
 
-/// Forgets all executions but the newest.
-pub fn prune_executions(db: &dyn Database) -> Result<(), DatabaseError> {
-    let sql = "DELETE FROM execution WHERE number <= (SELECT MAX(number) FROM execution) - ?";
-    execute(db, sql, &[EXECUTIONS_KEPT.into()])
+/// Forgets all executions but the newest, and says which.
+pub fn prune_executions(db: &dyn Database) -> Result<Vec<String>, DatabaseError> {
+    let sql = "DELETE FROM execution WHERE number <= (SELECT MAX(number) FROM execution) - ? RETURNING id";
+    db.query(sql, &[EXECUTIONS_KEPT.into()])?.iter().map(|row| row.get(0)).collect()
 }
 
 /// Forgets all attempts before `newest` but those of [`current_tokens`] and the last few.

@@ -7,7 +7,7 @@
 //! | [`queue`] | the future, in order |
 //! | [`run`] | one run: faults, trace, counts, the promise that was broken |
 //! | [`durable`] | what the platform keeps of a Durable Object, and how its turns go wrong |
-//! | [`container`] | the names of what happens to a container object |
+//! | [`container`] | a container: its object, the requests to it, the platform that runs it |
 //! | [`profile`] | the profiles by name, and how one seed of one is run |
 //! | [`shrink`] | a shorter schedule that breaks the same promise |
 //! | [`sessions`] | the profile `sessions` |
@@ -17,8 +17,8 @@
 //!
 //! A profile is a function `fn(&mut Run)` and a line in [`profile::PROFILES`]; `sessions` is one, in a folder of its own. Everything above it in the table
 //! knows of none: a new one brings its world, its event enum on a [`queue::Queue`], its faults ([`run::Fault`] constants), and its promises
-//! ([`run::Run::broken`]). Objects of it stand on [`durable::Storage`], whose `turn` gives them every fate of a turn. The rules of the container object are in
-//! `sessions/sandbox.rs`; what of them is needed twice moves up.
+//! ([`run::Run::broken`]). Objects of it stand on [`durable::Storage`], whose `turn` gives them every fate of a turn. A world with a
+//! container is a [`container::Host`].
 //!
 //! # What a run is made of
 //!

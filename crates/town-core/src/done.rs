@@ -1,6 +1,7 @@
 //! The two ways an agent's work ends: it says `gt_done`, or its run in the container ends (spec/town.md 8.1, 8.2).
 //!
-//! Both come as facts and in any order, so each looks at what is there: the second of two finds no hook and changes nothing.
+//! Both come as facts and in any order, so each looks at what is there: the second of two finds no hook and changes nothing. Both may name the bead
+//! that the run was for: then nothing that is late ends the work on another one.
 
 use crate::Step;
 use crate::bead::FailureReason;
@@ -28,18 +29,21 @@ pub const EVICTED: &str = "container eviction";
 const WITHOUT_REVIEW: [&str; 4] = [label::REWORK, label::PR_FIXUP, label::PR_FEEDBACK, label::PR_CONFLICT];
 
 impl Step<'_> {
+    /// The agent's run on `of` says that it is done. None: a container that does not tell its beads, which is believed as far as the branch
+    /// allows.
     pub fn agent_done(
         &mut self,
         agent: &AgentId,
+        of: Option<&BeadId>,
         branch: &str,
         pr_url: Option<&str>,
         summary: Option<&str>,
     ) -> Result<(), Fault> {
         let row = self.agent(agent)?;
         let Some(bead) = self.hooked_bead(&row.agent)? else {
-            return self.done_without_hook(&row.agent, branch, pr_url);
+            return self.done_without_hook(&row.agent, of, branch, pr_url);
         };
-        if self.is_of_other_work(&bead, branch)? {
+        if of.is_some_and(|of| *of != bead.bead_id) || self.is_of_other_work(&bead, branch)? {
             return Ok(());
         }
         let is_batch = bead.has_label(label::TRIAGE) && bead.created_by.as_deref() == Some("patrol");
@@ -86,9 +90,15 @@ impl Step<'_> {
         Ok(others.iter().any(|other| other.text(WORK_BRANCH) == Some(branch)))
     }
 
-    /// A refinery may have lost its hook while it worked: it is believed of the branch that it names, unless a pull request is watched for it already.
-    /// Anybody else has said it before.
-    fn done_without_hook(&mut self, agent: &Agent, branch: &str, pr_url: Option<&str>) -> Result<(), Fault> {
+    /// A refinery may have lost its hook while it worked: it is believed of the review that it had, or else of the branch that it names, unless a pull
+    /// request is watched for it already. Anybody else has said it before.
+    fn done_without_hook(
+        &mut self,
+        agent: &Agent,
+        of: Option<&BeadId>,
+        branch: &str,
+        pr_url: Option<&str>,
+    ) -> Result<(), Fault> {
         if agent.role != Role::Refinery {
             return Ok(());
         }
@@ -96,8 +106,8 @@ impl Step<'_> {
             self.db,
             "JOIN review_metadata r ON r.bead_id = b.bead_id
              WHERE b.assignee_agent_bead_id = ? AND b.type = 'merge_request' AND b.status IN ('open', 'in_progress')
-             AND r.branch = ? AND r.pr_url IS NULL ORDER BY b.rowid DESC LIMIT 1",
-            &[agent.id.as_str().into(), branch.into()],
+             AND r.branch = ? AND r.pr_url IS NULL AND b.bead_id = COALESCE(?, b.bead_id) ORDER BY b.rowid DESC LIMIT 1",
+            &[agent.id.as_str().into(), branch.into(), of.map(BeadId::as_str).into()],
         )?;
         match open.first() {
             Some(review) => self.review_done(&agent.id, review, pr_url, None),

@@ -12,6 +12,8 @@ pub enum Refusal {
     AgentNotFound { agent: AgentId },
     #[error("Agent {agent} is already hooked to {hook}. Unhook first.")]
     AlreadyHooked { agent: AgentId, hook: BeadId },
+    #[error("Bead {bead} cannot go to another rig while {why}: it must be open or over, and on no agent's hook")]
+    BeadBusy { bead: BeadId, why: String },
     #[error("Bead {bead} not found")]
     BeadNotFound { bead: BeadId },
     #[error("Convoy {convoy} not found")]

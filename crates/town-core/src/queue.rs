@@ -78,8 +78,8 @@ impl Step<'_> {
         let fact = pending.fact.as_ref().map_err(|error| database::DatabaseError::Sql(error.clone()))?;
         let agent = pending.agent.as_ref();
         match (fact, agent, pending.bead.as_ref()) {
-            (Fact::AgentDone { branch, pr_url, summary }, Some(agent), _) => {
-                self.agent_done(agent, branch, pr_url.as_deref(), summary.as_deref())
+            (Fact::AgentDone { branch, pr_url, summary }, Some(agent), bead) => {
+                self.agent_done(agent, bead, branch, pr_url.as_deref(), summary.as_deref())
             }
             (Fact::AgentCompleted { status, reason }, agent, bead) => {
                 self.agent_completed(agent, bead, status == "completed", reason.as_deref(), pending.created_at)

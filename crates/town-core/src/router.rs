@@ -69,9 +69,9 @@ impl Step<'_> {
                 self.report(agent.as_ref(), bead.as_ref(), &Fact::AgentCompleted { status, reason: reason.clone() })?;
             }
             AgentCall::Delete { agent } => self.delete_agent(agent)?,
-            AgentCall::Done { agent, branch, pr_url, summary } => {
+            AgentCall::Done { agent, bead, branch, pr_url, summary } => {
                 let (branch, pr_url, summary) = (branch.clone(), pr_url.clone(), summary.clone());
-                self.report(Some(agent), None, &Fact::AgentDone { branch, pr_url, summary })?;
+                self.report(Some(agent), bead.as_ref(), &Fact::AgentDone { branch, pr_url, summary })?;
             }
             AgentCall::EvictionContext { agent, receipt } => self.eviction_context(agent, receipt)?,
             AgentCall::Get { agent, rig } => {

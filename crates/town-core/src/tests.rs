@@ -11,6 +11,7 @@ mod drain;
 mod draining;
 mod events;
 mod joining;
+mod late;
 mod mayor;
 mod model;
 mod patrol;

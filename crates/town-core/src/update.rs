@@ -10,6 +10,8 @@ use protocol::id::BeadId;
 use protocol::id::RigId;
 use protocol::town::bead::Bead;
 use protocol::town::bead::BeadEventType;
+use protocol::town::bead::BeadStatus;
+use protocol::town::bead::BeadType;
 use serde_json::Map;
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -55,8 +57,9 @@ impl Step<'_> {
         if found.rig_id.as_ref() != Some(rig) {
             return Err(Refusal::WrongRig { what: "Bead".into() }.into());
         }
-        if let Some(rig) = &changes.rig {
-            self.rig(rig)?;
+        if let Some(new) = changes.rig.as_ref().filter(|new| *new != rig) {
+            self.rig(new)?;
+            self.must_be_at_rest(&found)?;
         }
         if let Some(parent) = &changes.parent {
             self.must_not_be_below(parent, bead)?;
@@ -77,6 +80,18 @@ impl Step<'_> {
             Some(status) => self.request_status(bead, status, actor),
             None => self.bead(bead),
         }
+    }
+
+    /// Refuses a bead that is on an agent's hook, at work or in review: its worktree and its branch are in the repository of its rig.
+    fn must_be_at_rest(&self, bead: &Bead) -> Result<(), Fault> {
+        let why = match store::agent::hooked_to(self.db, &bead.bead_id)? {
+            Some(holder) => format!("agent {} has it", holder.agent.id),
+            None if bead.status.is_terminal() => return Ok(()),
+            None if bead.kind == BeadType::MergeRequest => "its branch is to be reviewed".into(),
+            None if bead.status == BeadStatus::Open => return Ok(()),
+            None => format!("it is {}", bead.status.as_str()),
+        };
+        Err(Refusal::BeadBusy { bead: bead.bead_id.clone(), why }.into())
     }
 
     fn replace_blockers(&mut self, bead: &BeadId, blockers: &[BeadId]) -> Result<(), Fault> {

@@ -194,6 +194,7 @@ fn refused(op: Op, guard: Guard, refusal: &Refusal) -> TownError {
         Refusal::NotTriageAgent {} | Refusal::WrongRig { .. } => (403, refusal.to_string()),
         Refusal::DependencyCycle {} | Refusal::Invalid { .. } => (400, refusal.to_string()),
         Refusal::AlreadyHooked { .. }
+        | Refusal::BeadBusy { .. }
         | Refusal::IdentityTaken { .. }
         | Refusal::NotReviewing { .. }
         | Refusal::NotWorkable { .. }

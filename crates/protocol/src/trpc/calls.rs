@@ -54,6 +54,7 @@ pub struct StreamTicket {
 pub struct ListSessions {
     pub cursor: Option<String>,
     pub limit: i64,
+    pub organization_id: Option<String>,
 }
 
 /// `getWrapperLogs`.
@@ -119,7 +120,7 @@ pub fn parse_stream_ticket(input: &Value) -> Result<StreamTicket, Vec<Issue>> {
     fields.finish(session.map(|session| StreamTicket { session, organization_id }))
 }
 
-/// Parses `listSessions`; both fields are optional.
+/// Parses `listSessions`; all fields are optional.
 pub fn parse_list_sessions(input: &Value) -> Result<ListSessions, Vec<Issue>> {
     let mut fields = Fields::new(input);
     let cursor = fields.parsed("cursor", |text| limited(text, 100, "At most 100 characters"));
@@ -131,7 +132,8 @@ pub fn parse_list_sessions(input: &Value) -> Result<ListSessions, Vec<Issue>> {
             0
         }
     };
-    fields.finish(Some(ListSessions { cursor, limit }))
+    let organization_id = fields.parsed("organizationId", uuid);
+    fields.finish(Some(ListSessions { cursor, limit, organization_id }))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use crate::limits::STEP_MESSAGE_BYTES_MAX;
 use crate::limits::TEXT_BYTES_MAX;
 use crate::store;
 use database::Database;
+use protocol::trpc::parse_update_session;
 
 const MEGABYTE: usize = 1_000_000;
 
@@ -132,9 +133,14 @@ fn of_many_turns_the_newest_executions_and_attempts_are_remembered() {
     let count = |world: &World, table: &str| -> i64 {
         world.db.query(&format!("SELECT COUNT(*) FROM {table}"), &[]).unwrap()[0].get(0).unwrap()
     };
-    let (mut world, first, _) = World::running_with(json!({}));
+    let (mut world, first) = running();
     world.complete(&first);
     world.alarm();
+    world.outcome(&format!("callback/{first}"), Outcome::Refused { code: "X".into(), message: "no".into() });
+    let without = json!({"cloudAgentSessionId": SESSION, "callbackTarget": null});
+    let admits = Admits { loopback: false, callback_url: crate::callback::check_url };
+    world.call(Call::Update(parse_update_session(&without, admits).unwrap().changes));
+    assert_eq!(world.view()["callbacks"][0]["givenUp"], "no");
     for _ in 0..EXECUTIONS_KEPT + 5 {
         let (execution, _) = world.follow_up();
         world.complete(&execution);
@@ -142,6 +148,8 @@ fn of_many_turns_the_newest_executions_and_attempts_are_remembered() {
     }
     assert_eq!((count(&world, "execution"), count(&world, "work")), (EXECUTIONS_KEPT, ATTEMPTS_KEPT));
     assert_eq!(store::execution(&world.db, &first).unwrap(), None);
+    world.outputs.clear();
+    assert_eq!(world.view()["callbacks"], Value::Null, "its letter goes with it");
     // However many attempts nobody heard of, the container that holds the conversation may still put it away.
     let heard = store::current_tokens(&world.db).unwrap();
     for _ in 0..ATTEMPTS_KEPT + 5 {

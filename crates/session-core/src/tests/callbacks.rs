@@ -1,4 +1,5 @@
 use super::*;
+use crate::callback::LETTERS_KEPT;
 use crate::callback::check_url;
 use crate::callback::pause_ms;
 use crate::message::CallbackPost;
@@ -128,6 +129,41 @@ fn a_callback_outlives_its_session_and_its_dead_letter_does_not() {
     assert_eq!(owed(&world), 1);
     world.call(Call::Delete);
     assert_eq!(owed(&world), 0);
+}
+
+#[test]
+fn of_callbacks_that_were_given_up_the_newest_are_shown_without_what_they_held() {
+    let (mut world, first, _) = running();
+    complete(&mut world, &first);
+    world.alarm();
+    let refused = || Outcome::Refused { code: "CALLBACK".into(), message: "404".into() };
+    world.outcome(&format!("callback/{first}"), refused());
+    let mut newest = vec![];
+    for _ in 0..LETTERS_KEPT {
+        world.pass(1_000);
+        let (execution, _) = world.follow_up();
+        complete(&mut world, &execution);
+        while posts(&world.alarm()).is_empty() {}
+        world.outcome(&format!("callback/{execution}"), refused());
+        newest.push(json!({"executionId": execution.as_str(), "attempts": 1, "givenUp": "404"}));
+    }
+    assert_eq!(world.view()["callbacks"], json!(newest));
+    let sql = "SELECT MAX(length(effect)) FROM owed WHERE dead IS NOT NULL";
+    let left: i64 = database::Database::query(&world.db, sql, &[]).unwrap()[0].get(0).unwrap();
+    assert_eq!(left, 0);
+}
+
+#[test]
+fn a_callback_of_which_it_is_heard_late_that_it_was_delivered_is_shown_no_more() {
+    let (mut world, execution, _) = running();
+    complete(&mut world, &execution);
+    world.alarm();
+    let key = format!("callback/{execution}");
+    world.outcome(&key, Outcome::Refused { code: "CALLBACK".into(), message: "404".into() });
+    world.outcome(&key, Outcome::Failed { code: "CALLBACK".into(), message: "late".into() });
+    assert_eq!(world.view()["callbacks"][0]["givenUp"], "404");
+    world.done(&key);
+    assert_eq!(world.view()["callbacks"], Value::Null);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A session that is gone: deleted in any state, or given up. Spec/session.md 2.11, 3.6, 7.3, 11.2, 11.8.
 
 use super::*;
+use object_core::time::HOUR;
 
 type Reach = fn() -> World;
 
@@ -82,6 +83,24 @@ fn a_delete_in_any_state_leaves_no_row_no_alarm_no_entry_and_no_agent() {
         assert!(!effects.iter().any(|effect| matches!(effect, Effect::Work { .. })), "{state}");
         assert_eq!((rows(&world), world.alarm), (vec![], None), "{state}");
     }
+}
+
+#[test]
+fn a_cleanup_that_is_always_refused_rings_every_hour_and_no_more_often_until_it_is_done() {
+    let (mut world, execution, _) = World::running();
+    world.complete(&execution);
+    world.call(Call::Delete);
+    for _ in 0..60 {
+        for output in world.alarm() {
+            if let Output::Perform { key, .. } = output {
+                world.outcome(&key, Outcome::Failed { code: "X".into(), message: "not now".into() });
+            }
+        }
+        assert!(world.alarm.unwrap() - world.now <= HOUR, "it is tried again");
+    }
+    assert!(world.now - START > 10 * HOUR, "60 alarms in {} s", (world.now - START) / 1_000);
+    settle(&mut world);
+    assert_eq!((rows(&world), world.alarm), (vec![], None));
 }
 
 #[test]

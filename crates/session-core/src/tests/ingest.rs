@@ -188,6 +188,23 @@ fn within_the_drain_window_the_log_is_kept_and_the_state_is_not_touched() {
 }
 
 #[test]
+fn after_the_drain_window_a_socket_that_stayed_open_is_closed_and_nothing_is_stored() {
+    let (mut world, execution, _) = World::running();
+    world.complete(&execution);
+    world.pass(Limits::default().ingest_drain_ms - 1);
+    assert_eq!(acks(&world.frame(&execution, idle(1))), [1]);
+    world.pass(1);
+    let rows = |world: &World| {
+        database::Database::query(&world.db, "SELECT total_changes()", &[]).unwrap()[0].get::<i64>(0).unwrap()
+    };
+    let before = rows(&world);
+    let frames = [json!({"streamEventType": "heartbeat"}).to_string(), idle(2).to_string()];
+    let closed = |socket| Output::Close { socket, code: 4409, reason: "Execution not active".into() };
+    assert_eq!(world.frames(&execution, &frames), [closed(0), closed(1)]);
+    assert_eq!((world.stored("kilocode").len(), rows(&world)), (1, before));
+}
+
+#[test]
 fn heartbeats_are_written_at_most_every_30_seconds() {
     let (mut world, execution, _) = World::running();
     let connected = world.view()["execution"]["lastHeartbeat"].clone();

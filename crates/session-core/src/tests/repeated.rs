@@ -1,6 +1,7 @@
 //! A call that comes again because its answer was lost is the same call: it has one effect, and one answer.
 
 use super::*;
+use protocol::trpc::parse_update_session;
 
 fn error(result: Option<Result<Answer, TrpcError>>) -> Option<String> {
     result.expect("an answer").unwrap_err().error
@@ -103,4 +104,31 @@ fn a_registration_again_after_it_was_undone_waits_until_its_entry_is_removed() {
     let preparation = world.asked_work();
     world.finish_work(&preparation, 1);
     assert!(matches!(world.reply(third), Some(Ok(Answer::Prepared(_)))));
+}
+
+#[test]
+fn only_a_call_that_is_answered_the_second_time_as_the_first_may_be_repeated() {
+    let admits = Admits { loopback: false, callback_url: crate::callback::check_url };
+    let update = json!({"cloudAgentSessionId": SESSION, "callbackTarget": null});
+    let update = Call::Update(parse_update_session(&update, admits).unwrap().changes);
+    for call in [Call::Delete, Call::Interrupt, update, Call::View] {
+        let (mut world, execution, _) = World::running();
+        world.call(call.clone());
+        let again = world.call(call.clone());
+        let abort = format!("abort/{execution}");
+        if world.performed.contains_key(&abort) {
+            world.done(&abort);
+        }
+        assert!(world.reply(again).expect("an answer").is_ok() && call.may_repeat(), "{call:?}");
+    }
+    let mut world = World::prepared(json!({}));
+    world.call(Call::Initiate);
+    let again = world.call(Call::Initiate);
+    assert_eq!(error(world.reply(again)).as_deref(), Some("EXECUTION_IN_PROGRESS"));
+    assert!(!Call::Initiate.may_repeat());
+    let send = |fields: Value| Call::Send(Box::new(parse_send_message(&fields).unwrap()));
+    let mut message = json!({"cloudAgentSessionId": SESSION, "prompt": "more"});
+    assert!(!send(message.clone()).may_repeat());
+    message["messageId"] = json!("msg_0123456789abABCDEFGHIJKLMN");
+    assert!(send(message).may_repeat());
 }

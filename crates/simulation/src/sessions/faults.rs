@@ -30,10 +30,6 @@ pub const HALF_OPEN: Fault = fault("half-open", 50_000);
 /// A socket takes nothing more, and says nothing.
 pub const SOCKET_STALLED: Fault = fault("socket-stalled", 1_500);
 
-/// A container takes long to start, up to two minutes.
-pub const START_SLOW: Fault = fault("start-slow", 40_000);
-/// A container does not start.
-pub const START_FAILS: Fault = fault("start-fails", 40_000);
 /// The machine of a container is lost.
 pub const MACHINE_LOST: Fault = fault("machine-lost", 1_200);
 /// The platform takes a container for lost that still works, and reaches the Worker for a while.
@@ -42,8 +38,6 @@ pub const CUT_OFF: Fault = fault("cut-off", 1_200);
 pub const EVICTED: Fault = fault("evicted", 1_200);
 /// The wrapper's process is killed and started again on the same disk.
 pub const WRAPPER_KILLED: Fault = fault("wrapper-killed", 1_500);
-/// The notice that a container ended is lost.
-pub const NOTICE_LOST: Fault = fault("notice-lost", 50_000);
 /// A write to the container's disk fails.
 pub const DISK_FULL: Fault = fault("disk-full", 3_000);
 

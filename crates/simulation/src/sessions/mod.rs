@@ -3,16 +3,18 @@
 //! | Real | Modelled, and where its rules are named |
 //! | --- | --- |
 //! | `session_core::Session` with its SQL | the shell of the object: `object`, `call`, `group`, `sockets`, `viewers`, `effects` |
-//! | `object_core::lifecycle`, `directory`, `owed`, `event_log` | the shell of the container object: `sandbox`, `requests` |
+//! | `object_core::lifecycle`, `directory`, `owed`, `event_log` | the shell of the container object, and the platform: [`crate::container`], and what sessions have of their own: `container`, `cut_off` |
 //! | `sandbox_core`'s job, turn, gap, ingest, spool, normalise, sse | sandboxd around them: `worker`, `task`, `attempt`, `report`, `driver`, `perform`, `link`, `disk` |
-//! | | the platform: `platform`; the agent server: `agent`, `script`; people and their front ends: `user`, `viewers` |
+//! | | the agent server: `agent`, `script`; people and their front ends: `user`, `viewers` |
 //!
 //! What goes wrong is in `faults`, what must hold in `promises`.
 
 mod agent;
 mod attempt;
 mod call;
+mod container;
 mod coverage;
+mod cut_off;
 mod disk;
 mod driver;
 mod effects;
@@ -21,11 +23,8 @@ mod group;
 mod link;
 mod object;
 mod perform;
-mod platform;
 mod promises;
 mod report;
-mod requests;
-mod sandbox;
 mod script;
 mod sockets;
 mod task;
@@ -36,6 +35,8 @@ mod world;
 
 pub use coverage::pairs;
 
+use crate::container::object::ContainerObject;
+use crate::container::platform::Platform;
 use crate::durable::Storage;
 use crate::queue::Queue;
 use crate::run::Run;
@@ -43,13 +44,12 @@ use database::NativeDatabase;
 use object::Object;
 use object_core::directory;
 use object_core::lifecycle;
+use object_core::lifecycle::LifecycleLimits;
 use object_core::time::DAY;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
-use platform::Platform;
 use protocol::id::KiloSessionId;
 use protocol::id::SessionId;
-use sandbox::Sandbox;
 use sandbox_core::limits::Limits;
 use session_core::Config;
 use std::collections::BTreeMap;
@@ -85,17 +85,17 @@ pub fn run(run: &mut Run) {
         world.check_settled();
     }
     let rings: Vec<u64> = world.objects.iter().map(|object| object.shadow.rings).collect();
-    let (sandbox_rings, starts) = (world.sandbox.rings, world.platform.starts);
+    let (container_rings, starts) = (world.container.rings, world.platform.starts);
     world.live_until(settled + 92 * DAY);
     if world.run.violation().is_none() {
-        world.check_rested(&rings, sandbox_rings, starts);
+        world.check_rested(&rings, container_rings, starts);
     }
 }
 
 fn create(run: &mut Run) -> World<'_> {
     let storage = || Storage::new().expect("a database in memory");
-    let sandbox_storage = storage();
-    database::migrate(&sandbox_storage.db, lifecycle::MIGRATIONS).expect("the schema of a container object");
+    let of_container = storage();
+    database::migrate(&of_container.db, lifecycle::MIGRATIONS).expect("the schema of a container object");
     let directory = NativeDatabase::in_memory().expect("a database in memory");
     database::migrate(&directory, directory::MIGRATIONS).expect("the schema of a directory");
     let small_spool = run.random.percent("small-spool", 15);
@@ -121,8 +121,9 @@ fn create(run: &mut Run) -> World<'_> {
         condense: run.random.percent("condense", 25),
         objects: Vec::new(),
         directory,
-        sandbox: Sandbox::new(sandbox_storage),
+        container: ContainerObject::new(of_container, LifecycleLimits::default()),
         platform: Platform::default(),
+        cut_off: Vec::new(),
         processes: BTreeMap::new(),
         disks: BTreeMap::new(),
         sockets: BTreeMap::new(),

@@ -8,10 +8,7 @@ use super::effects::Flight;
 use super::effects::FlightId;
 use super::faults;
 use super::object::Object;
-use super::platform::Platform;
 use super::promises::Ledger;
-use super::requests::Verb;
-use super::sandbox::Sandbox;
 use super::sockets::Down;
 use super::sockets::Kind;
 use super::sockets::Socket;
@@ -22,6 +19,11 @@ use super::task::Kept;
 use super::user::User;
 use super::viewers::Viewer;
 use super::worker::Process;
+use crate::container;
+use crate::container::object;
+use crate::container::object::ContainerObject;
+use crate::container::platform;
+use crate::container::platform::Platform;
 use crate::queue::Queue;
 use crate::run::Run;
 use database::NativeDatabase;
@@ -43,26 +45,19 @@ pub enum Event {
     CallTimesOut { s: usize, incarnation: u64, number: ReplyTo, call: CallId },
     CatchUp { s: usize, incarnation: u64, socket: SocketId },
     ConnectFailed { s: usize, wrapper: Wrapper, status: Option<u16> },
-    ContainerKilled { instance: String },
+    Container(container::Event),
     CutOffEnds { instance: String },
     Down { socket: SocketId, what: Down, certain: bool },
-    ExitNotice { instance: String },
     FlightArrives(FlightId),
     FlightEnds { flight: FlightId, outcome: Outcome },
     FlightTimesOut(FlightId),
-    Forward { incarnation: u64, flight: FlightId, instance: String, tries: u32 },
     GroupTimer { s: usize, incarnation: u64 },
     IngestConnects { s: usize, wrapper: Wrapper, secret: String },
     ProcessExits { pid: u64 },
-    ProcessUp { instance: String },
-    SandboxAlarm { version: u64 },
     SessionAlarm { s: usize, version: u64 },
-    StartOver { incarnation: u64, instance: String },
     Up { socket: SocketId, what: Up, certain: bool },
     UserActs(usize),
-    Verb { incarnation: u64, verb: Verb, instance: String },
     ViewerConnects(usize),
-    WaitOver { waiter: u64 },
     Weather,
     Worker { pid: u64, s: usize },
 }
@@ -84,8 +79,10 @@ pub struct World<'r> {
     pub asks: bool,
     pub objects: Vec<Object>,
     pub directory: NativeDatabase,
-    pub sandbox: Sandbox,
+    pub container: ContainerObject,
     pub platform: Platform,
+    /// Containers that the platform takes for lost, and that still work.
+    pub cut_off: Vec<platform::Container>,
     pub processes: BTreeMap<u64, Process>,
     pub disks: BTreeMap<u64, Disk>,
     pub sockets: BTreeMap<SocketId, Socket>,
@@ -156,28 +153,19 @@ impl World<'_> {
                 }
             }
             Event::ConnectFailed { s, wrapper, status } => self.connect_failed(s, &wrapper, status),
-            Event::ContainerKilled { instance } => self.container_killed(&instance),
+            Event::Container(event) => container::happens(self, event),
             Event::CutOffEnds { instance } => self.cut_off_ends(&instance),
             Event::Down { socket, what, certain } => self.down(socket, what, certain),
-            Event::ExitNotice { instance } => self.exit_notice(instance),
             Event::FlightArrives(flight) => self.flight_arrives(flight),
             Event::FlightEnds { flight, outcome } => self.flight_ends(flight, outcome),
             Event::FlightTimesOut(flight) => self.flight_times_out(flight),
-            Event::Forward { incarnation, flight, instance, tries } => {
-                self.forwarded(incarnation, flight, instance, tries);
-            }
             Event::GroupTimer { s, incarnation } => self.group_timer(s, incarnation),
             Event::IngestConnects { s, wrapper, secret } => self.ingest_connect(s, wrapper, secret),
             Event::ProcessExits { pid } => self.process_exits(pid),
-            Event::ProcessUp { instance } => self.process_up(&instance),
-            Event::SandboxAlarm { version } => self.sandbox_alarm(version),
             Event::SessionAlarm { s, version } => self.session_alarm(s, version),
-            Event::StartOver { incarnation, instance } => self.start_over(incarnation, instance),
             Event::Up { socket, what, certain } => self.up(socket, what, certain),
             Event::UserActs(s) => self.user_acts(s),
-            Event::Verb { incarnation, verb, instance } => self.platform_asked(incarnation, verb, instance),
             Event::ViewerConnects(viewer) => self.viewer_connects(viewer),
-            Event::WaitOver { waiter } => self.wait_over(waiter),
             Event::Weather => self.weather(),
             Event::Worker { pid, s } => self.worker_wakes(pid, s),
         }
@@ -195,12 +183,12 @@ impl World<'_> {
             }
         }
         if self.run.fault(faults::HIBERNATE) {
-            self.sandbox_hibernate();
+            object::hibernate(self);
         }
         if self.run.fault(faults::DEPLOY) {
             self.run.note(|| "a deploy".to_owned());
             (0..self.objects.len()).for_each(|s| self.lose(s));
-            self.sandbox_lose();
+            object::lose(self);
         }
         for socket in self.sockets.keys().copied().collect::<Vec<_>>() {
             if self.run.fault(faults::SOCKET_CUT) {
@@ -221,16 +209,16 @@ impl World<'_> {
 
     fn weather_of_containers(&mut self) {
         if self.run.fault(faults::MACHINE_LOST) {
-            self.platform_destroy();
+            platform::destroy(self);
         }
         if self.run.fault(faults::CUT_OFF) {
             self.cut_off();
         }
         if self.run.fault(faults::EVICTED) {
-            self.evict();
+            platform::evict(self);
         }
         if self.run.fault(faults::WRAPPER_KILLED) {
-            self.wrapper_killed();
+            platform::process_killed(self);
         }
         for pid in self.processes.keys().copied().collect::<Vec<_>>() {
             let jumps = self.run.fault(faults::CLOCK_JUMPS);

@@ -56,7 +56,6 @@ fn reason(state: &str, input: &str) -> Option<&'static str> {
             Some("what is reviewed or asked is open work")
         }
         ("at rest" | "at rest, draining", "outcome-pull-request") => Some("a pull request that is polled is open work"),
-        ("at rest" | "at rest, draining", "bead-edit") => Some("people change what is open"),
         _ => None,
     }
 }

@@ -30,24 +30,14 @@ pub const CALL_DOUBLED: Fault = fault("call-doubled", 10_000);
 /// The town does not answer that a container is evicted, and has not heard it.
 pub const EVICTION_HANGS: Fault = fault("eviction-hangs", 100_000);
 
-/// A container takes long to start, up to two minutes.
-pub const START_SLOW: Fault = fault("start-slow", 40_000);
-/// A container does not start.
-pub const START_FAILS: Fault = fault("start-fails", 40_000);
 /// The machine of a container is lost.
 pub const MACHINE_LOST: Fault = fault("machine-lost", 2_000);
 /// The platform evicts a container: SIGTERM, then SIGKILL when its time is over.
 pub const EVICTED: Fault = fault("evicted", 8_000);
 /// That time is short.
 pub const GRACE_SHORT: Fault = fault("grace-short", 150_000);
-/// SIGTERM comes twice.
-pub const SIGNAL_DOUBLED: Fault = fault("signal-doubled", 100_000);
 /// The process is killed and started again on the same disk.
 pub const PROCESS_KILLED: Fault = fault("process-killed", 2_500);
-/// The notice that a container ended is lost, comes late, or twice.
-pub const NOTICE_LOST: Fault = fault("notice-lost", 100_000);
-pub const NOTICE_LATE: Fault = fault("notice-late", 100_000);
-pub const NOTICE_DOUBLED: Fault = fault("notice-doubled", 100_000);
 /// The container reaches nobody for minutes, and works on.
 pub const HOME_UNREACHABLE: Fault = fault("home-unreachable", 2_000);
 
@@ -87,7 +77,7 @@ pub const PR_CLOSED: Fault = fault("pr-closed", 150_000);
 /// The host of a pull request does not answer.
 pub const FORGE_FAILS: Fault = fault("forge-fails", 60_000);
 
-/// A person changes the plan: cancels, deletes, reassigns, resets.
+/// A person changes the plan: cancels, deletes, reassigns, resets, or gives a status to what is over already.
 pub const USER_MEDDLES: Fault = fault("user-meddles", 80_000);
 /// A viewer of the status stream goes, and comes back later.
 pub const VIEWER_LEAVES: Fault = fault("viewer-leaves", 80_000);

@@ -121,9 +121,9 @@ impl World<'_> {
         let pid = *pid;
         let heard = match call.clone() {
             Call::Container(call) => self.ask_drain(call).map(Heard::Container),
-            Call::Registry => Some(Heard::Registry(self.keeper.registry.clone())),
+            Call::Registry => Some(Heard::Registry(self.registry.clone())),
             Call::SetRegistry(entries) => {
-                self.keeper.registry = entries;
+                self.registry = entries;
                 Some(Heard::Done)
             }
             Call::Town(call) => self.ask_town(call).map(|answer| Heard::Town(Box::new(answer))),

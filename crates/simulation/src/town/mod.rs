@@ -3,13 +3,14 @@
 //! | Real | Modelled, and where its rules are named |
 //! | --- | --- |
 //! | `town_core::Town` with its SQL | the shell of the object: `object`, `effects` |
-//! | `object_core::lifecycle`, `owed` | the shell of the container's object: `keeper`, `requests` |
+//! | `object_core::lifecycle`, `owed` | the shell of the container's object, and the platform: [`crate::container`], and what a town has of its own: `container`, `requests` |
 //! | `sandbox_core`'s managed, drain, ack | `sandboxd town` around them: `process`, `hydration`, `agent`, `home`, `draining`, `folders` |
-//! | | the platform: `platform`; git: `git`; what agents do: `script`, `steps`; people and the forge: `user` |
+//! | | git: `git`; what agents do: `script`, `steps`; people and the forge: `user` |
 //!
 //! What goes wrong is in `faults`, what must hold in `promises`.
 
 mod agent;
+mod container;
 mod coverage;
 mod draining;
 mod effects;
@@ -18,9 +19,7 @@ mod folders;
 mod git;
 mod home;
 mod hydration;
-mod keeper;
 mod object;
-mod platform;
 mod process;
 mod promises;
 mod requests;
@@ -31,18 +30,19 @@ mod world;
 
 pub use coverage::pairs;
 
+use crate::container::object::ContainerObject;
+use crate::container::platform::Platform;
 use crate::durable::Storage;
 use crate::queue::Queue;
 use crate::run::Run;
 use git::Remote;
-use keeper::Keeper;
 use object::TownObject;
 use object_core::lifecycle;
+use object_core::lifecycle::LifecycleLimits;
 use object_core::time::DAY;
 use object_core::time::HOUR;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
-use platform::Platform;
 use protocol::id::RigId;
 use protocol::id::TownId;
 use protocol::town::config::TownConfig;
@@ -96,10 +96,10 @@ pub fn run(run: &mut Run) {
 
 fn create(run: &mut Run) -> World<'_> {
     let storage = || Storage::new().expect("a database in memory");
-    let (of_town, of_keeper) = (storage(), storage());
+    let (of_town, of_container) = (storage(), storage());
     database::migrate(&of_town.db, town_core::MIGRATIONS).expect("the schema of a town");
-    database::migrate(&of_keeper.db, lifecycle::MIGRATIONS).expect("the schema of a container object");
-    database::migrate(&of_keeper.db, keeper::MIGRATIONS).expect("the schema of a town's container");
+    database::migrate(&of_container.db, lifecycle::MIGRATIONS).expect("the schema of a container object");
+    database::migrate(&of_container.db, container::MIGRATIONS).expect("the schema of a town's container");
     let mut limits = Limits::default();
     if run.random.percent("patient", 60) {
         // The patrol loses its patience within a run.
@@ -122,8 +122,9 @@ fn create(run: &mut Run) -> World<'_> {
         now: START,
         queue: Queue::default(),
         town: TownObject::new(of_town, limits),
-        keeper: Keeper::new(of_keeper),
+        container: ContainerObject::new(of_container, LifecycleLimits::default().of_town()),
         platform: Platform::default(),
+        registry: Vec::new(),
         processes: BTreeMap::new(),
         disks: BTreeMap::new(),
         remote: Remote::default(),

@@ -3,7 +3,7 @@
 //! | Rule | Where it is so |
 //! | --- | --- |
 //! | A container that was told to end takes no agent | `api/agents` |
-//! | One agent of a name at a time: a start ends the one that runs, and waits for that | `agents::start` |
+//! | One agent of a name, and of a branch, at a time: a start ends the one that runs, and waits for that | `agents::start` |
 //! | Every live agent's heart beats each 30 s, until SIGTERM | `home::keep_beating`, `drain` |
 //! | A process has an instance of its own, also when it is started again on the same disk | `town::run` |
 
@@ -56,6 +56,19 @@ pub struct Process {
     pub unreachable_until: i64,
     /// How wrong its clock is.
     pub skew_ms: i64,
+}
+
+impl Process {
+    /// Who else works on the branch.
+    fn occupant(&self, given: &Given) -> Option<AgentId> {
+        let wanted = &given.request;
+        let is_there = |agent: &&Agent| {
+            let other = &agent.given.request;
+            let is_same_branch = other.rig_id == wanted.rig_id && other.branch == wanted.branch;
+            is_same_branch && !other.lightweight && !wanted.lightweight && !agent.machine.status().is_over()
+        };
+        self.agents.values().find(is_there).map(|agent| agent.given.request.agent_id.clone())
+    }
 }
 
 impl World<'_> {
@@ -177,7 +190,12 @@ impl World<'_> {
         if process.acks.is_draining() {
             return self.reply_start(pid, replier, Reply::Draining);
         }
-        self.spawn_agent(pid, given, replier);
+        let Some(other) = process.occupant(&given) else { return self.spawn_agent(pid, given, replier) };
+        match replier {
+            Replier::Ask(_) => self.end_agent(pid, &other, Input::Stop, Ender::Next(Box::new(given), replier)),
+            // What was lost does not take a branch from those that the town has started meanwhile.
+            Replier::Hydration(_) => self.reply_start(pid, replier, Reply::Error("somebody works there".to_owned())),
+        }
     }
 
     /// How a start went.

@@ -92,15 +92,18 @@ impl World<'_> {
         let reviewed = self.reviewed(pid, turn);
         let Some(agent) = self.agent(pid, &turn.agent) else { return };
         let (id, branch) = (turn.agent.clone(), agent.given.request.branch.clone());
-        let rig = agent.given.request.rig_id.clone();
+        let (rig, given) = (agent.given.request.rig_id.clone(), agent.given.bead.clone());
         agent.said_done |= matches!(step, Step::Done { .. } | Step::Review(_));
+        // An older container names neither itself nor its beads.
+        let is_named = self.processes.get(&pid).is_some_and(|process| process.called.is_some());
         let call = match step {
             Step::Done { pull_request } => {
                 let url = match (&reviewed, pull_request) {
                     (Some((review, branch, target)), true) => Some(self.open_pull_request(review, branch, target)),
                     _ => None,
                 };
-                Call::Agent(AgentCall::Done { agent: id, branch, pr_url: url, summary: None })
+                let bead = given.filter(|_| is_named);
+                Call::Agent(AgentCall::Done { agent: id, bead, branch, pr_url: url, summary: None })
             }
             Step::RequestChanges => {
                 Call::Agent(AgentCall::RequestChanges { agent: id, feedback: "again".to_owned(), files: vec![] })

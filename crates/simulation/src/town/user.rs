@@ -33,6 +33,8 @@ const SLINGS_MAX: u32 = 8;
 const ACTIVE_CONVOYS: &str = "SELECT bead_id FROM beads WHERE type = 'convoy' AND status = 'open' ORDER BY rowid";
 const OPEN_REVIEWS: &str =
     "SELECT bead_id FROM beads WHERE type = 'merge_request' AND status IN ('open', 'in_progress') ORDER BY rowid";
+const WORK_THAT_IS_OVER: &str = "SELECT bead_id FROM beads
+    WHERE type IN ('issue', 'merge_request') AND status IN ('closed', 'failed') ORDER BY rowid";
 
 /// The town's user.
 pub struct User {
@@ -146,7 +148,7 @@ impl World<'_> {
             AND labels NOT LIKE '%gt:%' ORDER BY rowid";
         let bead = self.pick(open).and_then(|bead| BeadId::parse(&bead).ok());
         let rig = self.user.rig.clone();
-        Some(match self.run.random.below("meddle", 14) {
+        Some(match self.run.random.below("meddle", 15) {
             0 => {
                 let agent = "user".to_owned();
                 Call::Bead(BeadCall::SetStatus { bead: bead?, status: BeadStatus::Closed, agent })
@@ -193,6 +195,13 @@ impl World<'_> {
                 let status =
                     if self.run.random.percent("review-fails", 50) { BeadStatus::Failed } else { BeadStatus::Closed };
                 Call::Bead(BeadCall::SetStatus { bead, status, agent: "user".to_owned() })
+            }
+            13 => {
+                // As one who looks at a page that is not up to date.
+                let statuses = [BeadStatus::Open, BeadStatus::InProgress, BeadStatus::Closed, BeadStatus::Failed];
+                let n = usize::try_from(self.run.random.below("late-status", 4)).unwrap_or(0);
+                let bead = BeadId::parse(&self.pick(WORK_THAT_IS_OVER)?).ok()?;
+                Call::Bead(BeadCall::SetStatus { bead, status: statuses[n], agent: "user".to_owned() })
             }
             _ => Call::Town(TownCall::EnsureMayor {}),
         })

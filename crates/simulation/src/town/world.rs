@@ -8,15 +8,18 @@ use super::home;
 use super::home::Heard;
 use super::home::HomeCall;
 use super::home::Turn;
-use super::keeper::Keeper;
 use super::object::TownObject;
-use super::platform::Platform;
+use super::process::Given;
 use super::process::Process;
 use super::requests::Ask;
 use super::requests::Reply;
-use super::requests::Verb;
 use super::user::PullRequest;
 use super::user::User;
+use crate::container;
+use crate::container::object;
+use crate::container::object::ContainerObject;
+use crate::container::platform;
+use crate::container::platform::Platform;
 use crate::queue::Queue;
 use crate::run::Run;
 use object_core::time::MINUTE;
@@ -41,34 +44,25 @@ pub enum Event {
     AskAnswered { ask: u64, reply: Reply },
     AskArrives(u64),
     Beat { pid: u64 },
-    ContainerKilled { instance: String },
+    Container(container::Event),
     DrainHears { pid: u64, input: drain::Input },
     DrainTick { pid: u64 },
     EvictionAgain { pid: u64, pause: i64 },
     EndArrives { incarnation: u64, at: i64 },
-    ExitNotice { instance: String },
     FlightEnds { flight: u64, outcome: Option<Outcome> },
     FlightTimesOut(u64),
-    ForwardTimesOut { incarnation: u64, ask: u64 },
     FolderOver { pid: u64, folder: String, number: u64 },
-    Forwarded { incarnation: u64, ask: u64, instance: String, tries: u32 },
     HomeArrives(u64),
     HomeReturns { call: u64, heard: Option<Heard> },
     HydrationOver { pid: u64 },
-    KeeperAlarm { version: u64 },
     Members { pid: u64 },
     ProcessExits { pid: u64 },
-    ProcessUp { instance: String },
     ReadRegistry { pid: u64 },
     SaveOver { pid: u64, agent: AgentId, number: u64 },
-    SignalAgain { instance: String },
-    StartOver { incarnation: u64, instance: String },
     ToolAgain { pid: u64, call: home::Call, turn: Turn, tries: u32 },
     TownAlarm { version: u64 },
     UserActs,
-    Verb { incarnation: u64, verb: Verb, instance: String },
     ViewerActs,
-    WaitOver { waiter: u64 },
     Weather,
 }
 
@@ -78,8 +72,10 @@ pub struct World<'r> {
     pub now: i64,
     pub queue: Queue<Event>,
     pub town: TownObject,
-    pub keeper: Keeper,
+    pub container: ContainerObject,
     pub platform: Platform,
+    /// The agents that are to be restored when the container starts: kept by its object, as it came.
+    pub registry: Vec<Given>,
     pub processes: BTreeMap<u64, Process>,
     pub disks: BTreeMap<u64, Disk>,
     pub remote: Remote,
@@ -145,7 +141,7 @@ impl World<'_> {
             Event::AskAnswered { ask, reply } => self.ask_answered(ask, reply),
             Event::AskArrives(ask) => self.ask_arrives(ask),
             Event::Beat { pid } => self.beat(pid),
-            Event::ContainerKilled { instance } => self.container_killed(&instance),
+            Event::Container(event) => container::happens(self, event),
             Event::DrainHears { pid, input } => {
                 if matches!(input, drain::Input::Nudged(_)) {
                     self.members_changed(pid);
@@ -155,29 +151,20 @@ impl World<'_> {
             Event::DrainTick { pid } => self.drain_hears(pid, drain::Input::Tick),
             Event::EvictionAgain { pid, pause } => self.report_eviction(pid, false, pause),
             Event::EndArrives { incarnation, at } => self.end_arrives(incarnation, at),
-            Event::ExitNotice { instance } => self.exit_notice(instance),
             Event::FlightEnds { flight, outcome } => self.flight_ends(flight, outcome),
             Event::FlightTimesOut(flight) => self.flight_times_out(flight),
-            Event::ForwardTimesOut { incarnation, ask } => self.forward_times_out(incarnation, ask),
             Event::FolderOver { pid, folder, number } => self.folder_over(pid, folder, number),
-            Event::Forwarded { incarnation, ask, instance, tries } => self.forwarded(incarnation, ask, instance, tries),
             Event::HomeArrives(call) => self.home_arrives(call),
             Event::HomeReturns { call, heard } => self.home_returns(call, heard),
             Event::HydrationOver { pid } => self.hydrated(pid),
-            Event::KeeperAlarm { version } => self.keeper_alarm(version),
             Event::Members { pid } => self.members_changed(pid),
-            Event::ProcessExits { pid } => self.process_ended(pid),
-            Event::ProcessUp { instance } => self.process_up(&instance),
+            Event::ProcessExits { pid } => platform::process_ended(self, pid),
             Event::ReadRegistry { pid } => self.home(pid, home::Call::Registry, home::Then::Hydrate),
             Event::SaveOver { pid, agent, number } => self.save_over(pid, agent, number),
-            Event::SignalAgain { instance } => self.signal_again(&instance),
-            Event::StartOver { incarnation, instance } => self.start_over(incarnation, instance),
             Event::ToolAgain { pid, call, turn, tries } => self.tool_again(pid, call, turn, tries),
             Event::TownAlarm { version } => self.town_alarm(version),
             Event::UserActs => self.user_acts(),
-            Event::Verb { incarnation, verb, instance } => self.platform_asked(incarnation, verb, instance),
             Event::ViewerActs => self.viewer_acts(),
-            Event::WaitOver { waiter } => self.wait_over(waiter),
             Event::Weather => self.weather(),
         }
     }
@@ -192,24 +179,24 @@ impl World<'_> {
             self.town_hibernate();
         }
         if self.run.fault(faults::HIBERNATE) {
-            self.keeper_hibernate();
+            object::hibernate(self);
         }
         if self.run.fault(faults::DEPLOY) {
             self.run.note(|| "a deploy".to_owned());
             self.town_lose();
-            self.keeper_lose();
+            object::lose(self);
         }
         if self.run.fault(faults::FACT_POISONED) {
             self.poison();
         }
         if self.run.fault(faults::MACHINE_LOST) {
-            self.platform_destroy();
+            platform::destroy(self);
         }
         if self.run.fault(faults::EVICTED) {
-            self.evict();
+            platform::evict(self);
         }
         if self.run.fault(faults::PROCESS_KILLED) {
-            self.process_killed();
+            platform::process_killed(self);
         }
         if self.run.fault(faults::CLOCK_JUMPS)
             && let Some(pid) = self.platform.pid()

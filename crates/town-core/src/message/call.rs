@@ -88,9 +88,10 @@ pub enum AgentCall {
     Delete {
         agent: AgentId,
     },
-    /// It says that its work is done.
+    /// It says that its work on the bead of its run is done. No bead: the one on its hook, as far as the branch allows.
     Done {
         agent: AgentId,
+        bead: Option<BeadId>,
         branch: String,
         pr_url: Option<String>,
         summary: Option<String>,

@@ -56,7 +56,7 @@ fn work_arms_the_alarm_whatever_brings_it() {
 
     let mut world = World::new();
     let agent = world.polecat();
-    let done = AgentCall::Done { agent, branch: "b".into(), pr_url: None, summary: None };
+    let done = AgentCall::Done { agent, bead: None, branch: "b".into(), pr_url: None, summary: None };
     world.done(Call::Agent(done));
     assert_eq!(world.alarm, five_seconds, "a fact");
 
@@ -144,7 +144,13 @@ fn a_town_goes_on_after_every_eviction() {
     let (bead, agent) = world.sling("a");
     world.evict();
     world.now += SECOND;
-    world.done(Call::Agent(AgentCall::Done { agent: agent.id, branch: "b".into(), pr_url: None, summary: None }));
+    world.done(Call::Agent(AgentCall::Done {
+        agent: agent.id,
+        bead: None,
+        branch: "b".into(),
+        pr_url: None,
+        summary: None,
+    }));
     world.evict();
     world.run(5 * SECOND);
     assert_eq!(world.status(&bead.bead_id), BeadStatus::InReview);

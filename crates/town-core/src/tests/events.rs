@@ -43,7 +43,7 @@ fn insert(world: &World, kind: &str, agent: Option<&str>, bead: Option<&str>, pa
 fn gt_done_changes_nothing_before_the_tick_and_counts_once() {
     let mut world = World::new();
     let (agent, bead) = world.working();
-    let done = AgentCall::Done { agent: agent.clone(), branch: "b".into(), pr_url: None, summary: None };
+    let done = AgentCall::Done { agent: agent.clone(), bead: None, branch: "b".into(), pr_url: None, summary: None };
     world.done(Call::Agent(done.clone()));
     assert_eq!(world.status(&bead), BeadStatus::InProgress);
     world.done(Call::Agent(done));
@@ -111,7 +111,13 @@ fn a_fact_that_fails_half_way_leaves_nothing_behind() {
     let mut world = World::new();
     let (agent, bead) = world.working();
     // The bead of the merge request can be written; what belongs to it cannot.
-    world.done(Call::Agent(AgentCall::Done { agent: agent.clone(), branch: "b".into(), pr_url: None, summary: None }));
+    world.done(Call::Agent(AgentCall::Done {
+        agent: agent.clone(),
+        bead: None,
+        branch: "b".into(),
+        pr_url: None,
+        summary: None,
+    }));
     let before = world.count("SELECT COUNT(*) FROM beads");
     world.sql("ALTER TABLE review_metadata RENAME COLUMN branch TO other", &[]);
     world.tick();
@@ -272,7 +278,13 @@ fn old_facts_are_forgotten_and_waiting_ones_are_not() {
 fn the_stored_forms_of_facts_and_debts_are_pinned() {
     let mut world = World::new();
     let (agent, bead) = world.working();
-    world.done(Call::Agent(AgentCall::Done { agent: agent.clone(), branch: "b".into(), pr_url: None, summary: None }));
+    world.done(Call::Agent(AgentCall::Done {
+        agent: agent.clone(),
+        bead: None,
+        branch: "b".into(),
+        pr_url: None,
+        summary: None,
+    }));
     let kept = |sql: &str| -> Vec<String> {
         let rows = world.db.query(sql, &[]).unwrap();
         rows.iter().map(|row| row.get(0).unwrap()).collect()

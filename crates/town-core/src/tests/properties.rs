@@ -76,6 +76,7 @@ impl Fuzz {
             }
             2 => Call::Agent(AgentCall::Done {
                 agent: agent?,
+                bead: None,
                 branch: "b".into(),
                 pr_url: m.is_multiple_of(3).then(|| "https://github.com/o/r/pull/1".to_owned()),
                 summary: None,

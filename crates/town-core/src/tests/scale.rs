@@ -88,7 +88,7 @@ fn tick(world: &World) -> Vec<(String, Vec<Value>, usize)> {
     let worker = "SELECT bead_id FROM agent_metadata WHERE role = 'polecat' AND status = 'working' LIMIT 1";
     let agent = AgentId::parse(&world.db.query(worker, &[]).unwrap()[0].get::<String>(0).unwrap()).unwrap();
     let branch = "gt/toast/01234567".to_owned();
-    let done = AgentCall::Done { agent, branch, pr_url: None, summary: None };
+    let done = AgentCall::Done { agent, bead: None, branch, pr_url: None, summary: None };
     take(Facts::default(), &Input::Call(Call::Agent(done)));
     counting.seen.borrow_mut().clear();
     take(Facts { viewers: 1 }, &Input::Tick);

@@ -23,7 +23,7 @@ use protocol::town::bead::BeadType;
 use protocol::town::convoy::MergeMode;
 
 fn done(world: &mut World, agent: &AgentId, branch: &str) {
-    let call = AgentCall::Done { agent: agent.clone(), branch: branch.into(), pr_url: None, summary: None };
+    let call = AgentCall::Done { agent: agent.clone(), bead: None, branch: branch.into(), pr_url: None, summary: None };
     world.done(Call::Agent(call));
     world.tick();
 }

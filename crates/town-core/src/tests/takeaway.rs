@@ -43,7 +43,7 @@ fn delete(world: &mut World, bead: &BeadId) {
 }
 
 fn done(world: &mut World, agent: &AgentId, branch: &str) {
-    let call = AgentCall::Done { agent: agent.clone(), branch: branch.into(), pr_url: None, summary: None };
+    let call = AgentCall::Done { agent: agent.clone(), bead: None, branch: branch.into(), pr_url: None, summary: None };
     world.done(Call::Agent(call));
     world.tick();
 }

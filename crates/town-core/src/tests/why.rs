@@ -54,6 +54,7 @@ fn a_review_waits_for_its_turn_and_then_for_the_host() {
     assert_eq!(reasons(&mut world, &second), [WaitReason::ReviewerBusy]);
     world.done(Call::Agent(AgentCall::Done {
         agent: refinery,
+        bead: None,
         branch: "gt/a/b".into(),
         pr_url: Some("https://github.com/o/r/pull/1".into()),
         summary: None,

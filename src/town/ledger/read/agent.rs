@@ -41,6 +41,7 @@ impl Asked<'_> {
                 let body = self.body()?;
                 AgentCall::Done {
                     agent: self.agent()?,
+                    bead: body.id_or_none("bead_id", BeadId::parse)?,
                     branch: body.text("branch")?,
                     pr_url: body.text_or_none("pr_url")?,
                     summary: body.text_or_none("summary")?,

@@ -248,3 +248,16 @@ fn what_is_asked_of_the_mayor_of_screens_and_of_nudges() {
     assert_eq!((mode.as_str(), source.as_str()), ("queue", "agent"));
     assert_eq!(asks("POST", "towns/t/mayor/configure", "", b"").unwrap(), Ask::Nothing);
 }
+
+#[test]
+fn a_done_names_the_bead_of_its_run_or_none() {
+    const DONE: &str = "towns/t/rigs/r/agents/a1/done";
+    let done = |bead| {
+        let (branch, pr_url, summary) = ("b".to_owned(), None, None);
+        Call::Agent(AgentCall::Done { agent: agent("a1"), bead, branch, pr_url, summary })
+    };
+    assert_eq!(call("POST", DONE, json!({"branch": "b", "bead_id": "b7"})), done(Some(bead("b7"))));
+    assert_eq!(call("POST", DONE, json!({"branch": "b", "bead_id": null})), done(None));
+    assert_eq!(call("POST", DONE, json!({"branch": "b"})), done(None));
+    assert_eq!(refusal("POST", DONE, json!({"branch": "b", "bead_id": "../b"})), wrong("bead_id"));
+}

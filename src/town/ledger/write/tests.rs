@@ -101,6 +101,13 @@ fn refusals_have_the_statuses_and_texts_of_their_routes() {
         (get, Guard::Mayor, Refusal::WrongRig { what: "Bead".into() }, 403, "Bead does not belong to this rig"),
         (get, Guard::Rig, Refusal::DependencyCycle {}, 400, "Dependencies must not form a cycle"),
         (
+            Op::Bead(BeadOp::Update),
+            Guard::Mayor,
+            Refusal::BeadBusy { bead: bead(), why: "it is in_review".into() },
+            409,
+            "Bead b cannot go to another rig while it is in_review: it must be open or over, and on no agent's hook",
+        ),
+        (
             get,
             Guard::Rig,
             Refusal::NotReviewing { agent: agent.clone() },

@@ -46,16 +46,15 @@ impl World<'_> {
         }
     }
 
-    /// P7: delivered at least once, or shown as dead.
+    /// P7: delivered at least once, or once shown as given up.
     fn check_callbacks_delivered(&mut self, s: usize) {
         let object = &self.objects[s];
         if object.shadow.ended {
             return;
         }
         for id in object.shadow.callbacks_owed.keys() {
-            let sql = "SELECT 1 FROM owed WHERE key = ? AND dead IS NOT NULL";
-            let dead = object.storage.db.query(sql, &[format!("callback/{id}").into()]).expect("it can be read");
-            if dead.is_empty() && !object.shadow.callbacks_received.contains_key(id) {
+            let given_up = object.shadow.callbacks_given_up.contains(&format!("callback/{id}"));
+            if !given_up && !object.shadow.callbacks_received.contains_key(id) {
                 let id = id.clone();
                 return self.run.broken("P7 each finished execution owes exactly one callback", || {
                     format!("{id} was never called back")
@@ -80,7 +79,7 @@ impl World<'_> {
     fn check_directory(&mut self, s: usize) {
         let object = &self.objects[s];
         let there = self.count(s, "SELECT COUNT(*) FROM session") > 0;
-        let call = directory::Call::List { cursor: None, limit: 10 };
+        let call = directory::Call::List { cursor: None, limit: 10, user: None };
         let Ok(directory::Answer::Page { page }) = directory::receive(&self.directory, &call) else { return };
         let listed = page.sessions.iter().any(|entry| entry.cloud_agent_session_id == object.id.as_str());
         if there != listed {
@@ -149,14 +148,14 @@ impl World<'_> {
         if let Some(kept) = ended.clone().find(|id| !self.released.contains(*id)).cloned() {
             self.run.broken("an execution that ends gives its container back", || kept);
         }
-        let leases = self.sandbox.storage.db.query("SELECT holder FROM lease", &[]).expect("it can be read");
+        let leases = self.container.storage.db.query("SELECT holder FROM lease", &[]).expect("it can be read");
         if !leases.is_empty() {
             self.run.broken("no lease is held for ever", || format!("{leases:?}"));
         }
     }
 
     /// P8: a session at rest caused no wake-up beyond its deadlines, and its life ended.
-    pub fn check_rested(&mut self, rings: &[u64], sandbox_rings: u64, starts: u64) {
+    pub fn check_rested(&mut self, rings: &[u64], container_rings: u64, starts: u64) {
         const P8: &str = "P8 what is at rest causes no wake-up beyond its deadlines";
         for (s, before) in rings.iter().enumerate() {
             let rang = self.objects[s].shadow.rings - before;
@@ -178,15 +177,15 @@ impl World<'_> {
                 self.run.broken(P8, || format!("object {s} has an alarm at {at}, after its life"));
             }
         }
-        let rang = self.sandbox.rings - sandbox_rings;
+        let rang = self.container.rings - container_rings;
         if rang > RINGS_AT_REST_MAX {
             self.run.broken(P8, || format!("the container object rang {rang} times"));
         }
         if self.platform.starts > starts {
             self.run.broken("P8 nothing wakes a stopped container to look at it", || "it was started".to_owned());
         }
-        if self.platform.current.is_some() {
-            self.run.broken("a container that nobody uses is stopped", || self.sandbox.state().to_owned());
+        if self.platform.runs() {
+            self.run.broken("a container that nobody uses is stopped", || self.container.state().to_owned());
         }
     }
 }

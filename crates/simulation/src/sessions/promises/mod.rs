@@ -48,6 +48,8 @@ pub struct Shadow {
     /// Bodies of callbacks, by execution: owed, and received.
     callbacks_owed: BTreeMap<String, String>,
     callbacks_received: BTreeMap<String, String>,
+    /// The keys of those that were once shown as given up.
+    callbacks_given_up: BTreeSet<String>,
     /// Executions whose prompt reached an agent.
     prompted: BTreeMap<ExecutionId, u32>,
 }
@@ -58,6 +60,8 @@ struct Execution {
     accepted_at: Option<i64>,
     started_at: i64,
     number: i64,
+    /// The wrapper that may write.
+    generation: i64,
     disconnected_at: Option<i64>,
     heartbeat_at: Option<i64>,
     event_at: Option<i64>,
@@ -116,6 +120,7 @@ impl Shadow {
             generations: BTreeMap::new(),
             callbacks_owed: BTreeMap::new(),
             callbacks_received: BTreeMap::new(),
+            callbacks_given_up: BTreeSet::new(),
             prompted: BTreeMap::new(),
         }
     }

@@ -8,8 +8,6 @@ use crate::durable::Storage;
 use crate::sessions::world::World;
 use database::Database;
 use database::Row;
-use object_core::lifecycle::Input;
-use object_core::lifecycle::State;
 use object_core::time::MINUTE;
 use session_core::limits::Limits;
 use session_core::message::CallbackPost;
@@ -32,6 +30,8 @@ pub struct Seen {
     active: Option<String>,
     executions: Rc<BTreeMap<String, Execution>>,
     owed: BTreeSet<String>,
+    /// Of these, what was given up.
+    given_up: BTreeSet<String>,
     working: bool,
     tombstone: bool,
 }
@@ -60,7 +60,7 @@ fn look(storage: &Storage, changes: i64) -> Option<Seen> {
     let is = |column: usize| known.get::<bool>(column).expect("a truth value");
     let executions = rows(
         storage,
-        "SELECT id, status, accepted_at, started_at, number, disconnected_at, heartbeat_at, event_at, waiting <> '[]',
+        "SELECT id, status, accepted_at, started_at, number, generation, disconnected_at, heartbeat_at, event_at, waiting <> '[]',
             EXISTS (SELECT 1 FROM entity WHERE key = 'message/' || message AND entity.execution = execution.id) FROM execution",
     );
     let executions = executions
@@ -71,16 +71,18 @@ fn look(storage: &Storage, changes: i64) -> Option<Seen> {
                 accepted_at: row.get(2).expect("a time"),
                 started_at: row.get(3).expect("a time"),
                 number: row.get(4).expect("a number"),
-                disconnected_at: row.get(5).expect("a time"),
-                heartbeat_at: row.get(6).expect("a time"),
-                event_at: row.get(7).expect("a time"),
-                waits: row.get(8).expect("a truth value"),
-                said: row.get(9).expect("a truth value"),
+                generation: row.get(5).expect("a number"),
+                disconnected_at: row.get(6).expect("a time"),
+                heartbeat_at: row.get(7).expect("a time"),
+                event_at: row.get(8).expect("a time"),
+                waits: row.get(9).expect("a truth value"),
+                said: row.get(10).expect("a truth value"),
             };
             (row.get(0).expect("an id"), execution)
         })
         .collect();
-    let owed = rows(storage, "SELECT key FROM owed");
+    let owed = rows(storage, "SELECT key, dead IS NOT NULL FROM owed");
+    let keys = |of: &mut dyn Iterator<Item = &Row>| of.map(|row| row.get(0).expect("a key")).collect();
     Some(Seen {
         changes,
         session: is(0),
@@ -88,7 +90,8 @@ fn look(storage: &Storage, changes: i64) -> Option<Seen> {
         initiated: is(2),
         active: known.get(3).expect("an id or nothing"),
         executions: Rc::new(executions),
-        owed: owed.iter().map(|row| row.get(0).expect("a key")).collect(),
+        owed: keys(&mut owed.iter()),
+        given_up: keys(&mut owed.iter().filter(|row| row.get(1).expect("a truth value"))),
         working: is(4),
         tombstone: is(5),
     })
@@ -174,7 +177,8 @@ fn check_executions(shadow: &Shadow, seen: &Seen, limits: &Limits, now: i64, bro
         broken.push(("the marker names the active execution", format!("{:?}, marker {:?}", live, seen.active)));
     }
     for (id, known) in seen.executions.iter() {
-        let before = shadow.executions.get(id).map(|known| known.status.as_str());
+        let last = shadow.executions.get(id);
+        let before = last.map(|last| last.status.as_str());
         let allowed = match before {
             None => known.status == "pending",
             Some(before) if before == known.status => true,
@@ -187,6 +191,12 @@ fn check_executions(shadow: &Shadow, seen: &Seen, limits: &Limits, now: i64, bro
             broken.push((
                 "an execution only goes forward, and ends once",
                 format!("{id}: {before:?} → {}", known.status),
+            ));
+        }
+        if let Some(last) = last.filter(|last| last.is_over() && last.generation != known.generation) {
+            broken.push((
+                "after its end an execution is entered only by who ran it",
+                format!("{id}: generation {}, {} ran it", known.generation, last.generation),
             ));
         }
         if let Some((by, why)) = known.ends_by(limits).filter(|(by, _)| seen.session && by + LATE_MS_MAX < now) {
@@ -225,6 +235,8 @@ fn check_callbacks(shadow: &mut Shadow, seen: &Seen, storage: &Storage, broken: 
             broken.push((P7, format!("{id} is {}, owed: {owed}, expected: {expected}", known.status)));
         }
     }
+    // What is shown of them is forgotten in time.
+    shadow.callbacks_given_up.extend(seen.given_up.iter().cloned());
     for key in seen.owed.iter().filter(|key| key.starts_with("callback/")) {
         let id = key.trim_start_matches("callback/").to_owned();
         if shadow.callbacks_owed.contains_key(&id) && shadow.executions.contains_key(&id) {
@@ -295,19 +307,6 @@ fn check_outputs(
 }
 
 impl World<'_> {
-    /// What is heard of another container than the newest changes nothing.
-    pub fn check_news(&mut self, before: Option<(String, State)>, input: &Input) {
-        let (Input::Ended { instance } | Input::StartFailed { instance } | Input::Started { instance }) = input else {
-            return;
-        };
-        let after = self.sandbox.container();
-        if before.as_ref().is_none_or(|(known, _)| known != instance) && before != after {
-            self.run.broken("news of an older container change nothing", || {
-                format!("{before:?} became {after:?} after {input:?}")
-            });
-        }
-    }
-
     /// A callback reached its receiver.
     pub fn callback_received(&mut self, s: usize, post: &CallbackPost) {
         let shadow = &mut self.objects[s].shadow;

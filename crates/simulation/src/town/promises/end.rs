@@ -26,7 +26,7 @@ impl World<'_> {
         if let Some(key) = ledger.owed.first() {
             return Some(format!("{key} is owed"));
         }
-        if self.keeper.owes() {
+        if self.owes_an_end() {
             return Some("the town is owed the news of an end".to_owned());
         }
         let works = |agent: &super::AgentRow| matches!(agent.status.as_str(), "working" | "stalled");

@@ -25,6 +25,12 @@ use town_core::message::Input;
 use town_core::message::Output;
 use town_core::message::call::AgentCall;
 
+const P10: &str = "P10 nobody is dispatched into a draining container";
+
+/// Only a dispatch begins an issue. Its history keeps what the same turn took back.
+const BEGUN: &str = "SELECT COUNT(*) FROM bead_events e JOIN beads b ON b.bead_id = e.bead_id
+    WHERE b.type = 'issue' AND e.event_type = 'status_changed' AND e.new_value = 'in_progress'";
+
 /// What the promises remember of a town.
 #[derive(Default)]
 pub struct Shadow {
@@ -47,6 +53,8 @@ struct Ledger {
     beads: BTreeMap<String, BeadRow>,
     agents: BTreeMap<String, AgentRow>,
     drain: Option<DrainRow>,
+    /// How often work was begun, as its history says. Read only while the town drains.
+    begun: i64,
     /// What is owed.
     owed: BTreeSet<String>,
     /// Facts that wait.
@@ -124,6 +132,9 @@ impl Ledger {
                 started_at: row.get(1).expect("a time"),
                 evicted: row.get(2).expect("an instance"),
             });
+        }
+        if ledger.drain.is_some() {
+            ledger.begun = rows(BEGUN)[0].get(0).expect("a number");
         }
         ledger.owed = rows("SELECT key FROM owed").iter().map(|row| row.get(0).expect("a key")).collect();
         let waiting = rows("SELECT COUNT(*) FROM town_events WHERE processed_at IS NULL");

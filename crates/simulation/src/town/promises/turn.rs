@@ -1,6 +1,7 @@
 //! What holds after every turn.
 
 use super::Ledger;
+use super::P10;
 use crate::town::world::World;
 use database::Database;
 use database::execute;
@@ -59,6 +60,10 @@ impl World<'_> {
 
     /// P10, and: a dispatch owes a start.
     pub(super) fn check_dispatches(&mut self, before: &Ledger, after: &Ledger, input: &Input) {
+        let drains = before.drain.is_some() && after.drain.is_some();
+        if drains && after.begun > before.begun {
+            return self.run.broken(P10, || "work was begun, and taken back".to_owned());
+        }
         for (id, new) in &after.beads {
             let (count, at) = before.beads.get(id).map_or((0, None), |old| (old.dispatches, old.dispatched_at));
             // One that the same turn took back leaves its time behind. Who is to wait longer, as triage says, is not dispatched.
@@ -66,8 +71,8 @@ impl World<'_> {
             if new.dispatches <= count && !is_taken_back {
                 continue;
             }
-            if before.drain.is_some() && after.drain.is_some() {
-                return self.run.broken("P10 nobody is dispatched into a draining container", || format!("bead {id}"));
+            if drains {
+                return self.run.broken(P10, || format!("bead {id}"));
             }
             let holder = after.agents.iter().find(|(_, agent)| agent.hook.as_ref() == Some(id));
             let Some((agent, row)) = holder else { continue };
@@ -82,7 +87,7 @@ impl World<'_> {
         let drains = !self.column("SELECT nonce FROM drain").is_empty();
         for output in outputs {
             if let (true, Output::Perform { key, start: Some(_), .. }) = (drains, output) {
-                self.run.broken("P10 nobody is dispatched into a draining container", || format!("perform {key}"));
+                self.run.broken(P10, || format!("perform {key}"));
             }
         }
         let limits = &self.town.limits;

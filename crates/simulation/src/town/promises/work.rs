@@ -1,5 +1,6 @@
 //! The agents' work.
 
+use super::P10;
 use crate::town::git::Files;
 use crate::town::process::Given;
 use crate::town::world::World;
@@ -22,7 +23,7 @@ impl World<'_> {
     pub fn check_may_start(&mut self, pid: u64, given: &Given) {
         let Some(process) = self.processes.get(&pid) else { return };
         if process.acks.is_draining() {
-            return self.run.broken("P10 nobody is dispatched into a draining container", || format!("{given:?}"));
+            return self.run.broken(P10, || format!("{given:?}"));
         }
         let Some(bead) = &given.bead else { return };
         let owed = &self.town.shadow.ledger.owed;

@@ -119,6 +119,7 @@ impl World {
     pub fn gt_done(&mut self, agent: &AgentId, pr_url: Option<&str>) {
         self.done(Call::Agent(AgentCall::Done {
             agent: agent.clone(),
+            bead: None,
             branch: "gt/a/b".into(),
             pr_url: pr_url.map(str::to_owned),
             summary: Some("did it".into()),
