@@ -56,3 +56,30 @@ test("what the documents say is in a file is there", () => {
   }
   assert.ok(named > 3, `only ${named} were found`);
 });
+
+/** The events that the operator's page explains in its tables of events: what stands in backticks in the first column. */
+function eventsInTables(page) {
+  let inTable = false;
+  return page.split("\n").flatMap((row) => {
+    inTable = row.startsWith("|") && (inTable || row.startsWith("| `event` |"));
+    return inTable ? [...row.split("|")[1].matchAll(/`(\w+)`/g)].map(([, name]) => name).filter((name) => name !== "event") : [];
+  });
+}
+
+test("every event that is logged is explained to operators, and none that is not", () => {
+  const page = readFileSync(join(ROOT, "docs/operations.md"), "utf8");
+  const [worker, sandboxd] = ["src/*.rs", "crates/sandboxd/src/*.rs"].map((path) =>
+    list(path).map((file) => readFileSync(join(ROOT, file), "utf8")),
+  );
+  const named = (texts, call) => texts.flatMap((text) => [...text.matchAll(call)].map(([, name]) => name));
+  const logged = [
+    ...named(worker, /\blog::(?:info|error)\(\s*"(\w+)"/g),
+    ...named(sandboxd, /\blog::(?:info|warn|error)\(\s*(?:"\w+"|\w+),\s*"(\w+)"/g),
+  ];
+  assert.ok(new Set(logged).size > 100, `only ${new Set(logged).size} were found`);
+  const unexplained = logged.filter((name) => !page.includes(`\`${name}\``));
+  assert.deepEqual([...new Set(unexplained)].sort(), [], "logged, and not explained in docs/operations.md");
+  // Some calls are told their event: it is a word of the code all the same.
+  const unknown = eventsInTables(page).filter((name) => ![...worker, ...sandboxd].some((text) => text.includes(`"${name}"`)));
+  assert.deepEqual(unknown, [], "explained in docs/operations.md, and never logged");
+});
