@@ -3,8 +3,7 @@
 //! The first event of a log asks the town whether there is such an agent. A deletion that comes while it asks makes the answer void.
 
 use crate::http;
-use crate::object::ask;
-use crate::object::ask_once;
+use crate::object::ask_by_method;
 use crate::object::ask_status;
 use crate::object::failed;
 use crate::object::now_ms;
@@ -132,15 +131,10 @@ async fn call(
 ) -> worker::Result<Option<Vec<u8>>> {
     let mut init = RequestInit::new();
     init.with_method(method).with_body(body.map(Into::into));
-    // An event that arrives twice would be two.
-    let once = init.method == Method::Post;
     let request = Request::new_with_init(&format!("http://agent{path}"), &init)?;
     let name = format!("{town}/{agent}");
-    let mut answer = if once {
-        ask_once(env, "AGENT", &name, request, ANSWER_MS).await?
-    } else {
-        ask(env, "AGENT", &name, request, ANSWER_MS).await?
-    };
+    // By its method: an event that arrives twice would be two.
+    let mut answer = ask_by_method(env, "AGENT", &name, request, ANSWER_MS).await?;
     let body = answer.bytes().await?;
     match answer.status_code() {
         200 => Ok(Some(body)),

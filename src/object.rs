@@ -18,6 +18,7 @@ use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
 use worker::Delay;
 use worker::Env;
+use worker::Method;
 use worker::Request;
 use worker::Response;
 use worker::State;
@@ -156,6 +157,21 @@ pub async fn ask_once(
 ) -> worker::Result<Response> {
     let object = env.durable_object(binding)?.get_by_name(name)?;
     answered(binding, limit_ms, object.fetch_with_request(request)).await
+}
+
+/// Sends a request as HTTP means its method: what is posted arrives once at most, everything else may arrive twice.
+pub async fn ask_by_method(
+    env: &Env,
+    binding: &str,
+    name: &str,
+    request: Request,
+    limit_ms: i64,
+) -> worker::Result<Response> {
+    if request.method() == Method::Post {
+        ask_once(env, binding, name, request, limit_ms).await
+    } else {
+        ask(env, binding, name, request, limit_ms).await
+    }
 }
 
 async fn answered(

@@ -15,7 +15,7 @@ use super::users;
 use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
-use crate::object::ask;
+use crate::object::ask_by_method;
 use crate::object::ask_status;
 use crate::object::now_ms;
 use crate::route::Refusal;
@@ -86,7 +86,8 @@ async fn to_town(
     body: &[u8],
 ) -> worker::Result<Response> {
     let forwarded = forwarded(request.method(), request.url()?.as_str(), caller, body)?;
-    ask(env, "TOWN", town.as_str(), forwarded, ANSWER_MS).await
+    // A bead or a mail whose answer was lost is not made again: its caller knows whether it wants that.
+    ask_by_method(env, "TOWN", town.as_str(), forwarded, ANSWER_MS).await
 }
 
 /// A request to an object, with the caller that the guard found.

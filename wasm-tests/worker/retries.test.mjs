@@ -1,15 +1,16 @@
 // A call whose answer is lost on the way, after the object has taken it, by a failure that the platform calls retryable.
 
-import { runInDurableObject } from "cloudflare:test";
+import { evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { expect, inject, test } from "vitest";
 
 import { eventually } from "./socket.mjs";
+import { newTown, send } from "./towns.mjs";
 import { complete, newSession, runningSession } from "./wrapper.mjs";
 
 const DONE = { type: "done", branch: "session/test", resume: "fresh" };
 
-/** The next answers of the session's object are lost, once it has done what `taken` waits for. Returns how often it was called. */
-function loseAnswers(session, { times = Infinity, taken = () => undefined } = {}) {
+/** The next answers of the object of a session or a town are lost, once it has done what `taken` waits for. Returns how often it was called. */
+function loseAnswers(asked, { times = Infinity, taken = () => undefined } = {}) {
   let calls = 0;
   const lose = (object) => {
     const real = object.fetch.bind(object);
@@ -19,11 +20,11 @@ function loseAnswers(session, { times = Infinity, taken = () => undefined } = {}
       real(request).catch(() => undefined);
       await taken();
       // A connection that ends without an answer is such a failure, and its mark is passed on.
-      await fetch(`${inject("receiver")}/hook/lost-${session.id}/drop`, { method: "POST", body: "" });
+      await fetch(`${inject("receiver")}/hook/lost-${asked.id}/drop`, { method: "POST", body: "" });
       throw new Error("the connection was to end");
     };
   };
-  return runInDurableObject(session.object, lose).then(() => () => calls);
+  return runInDurableObject(asked.object, lose).then(() => () => calls);
 }
 
 const turns = (session) => session.rows("SELECT id FROM execution ORDER BY number");
@@ -55,4 +56,16 @@ test("what has one effect however often it arrives is asked three times, and wha
     const { status, error } = await session.mutate(procedure, { sessionId: session.id, cloudAgentSessionId: session.id, ...fields });
     expect([procedure, calls(), status, error?.data.retryable]).toEqual([procedure, expected, 503, true]);
   }
+});
+
+test("what is posted to a town arrives once, and what is read is asked for three times", async () => {
+  const town = await newTown("lost-posts");
+  const beads = `/api/towns/${town.id}/rigs/${town.rigId}/beads`;
+  for (const [method, body, expected] of [["POST", { type: "issue", title: "once" }, 1], ["GET", undefined, 3]]) {
+    const calls = await loseAnswers(town);
+    const { status } = await send(method, beads, town.container, body);
+    expect([method, calls(), status >= 500]).toEqual([method, expected, true]);
+    await evictDurableObject(town.object);
+  }
+  expect(await town.ok.rig("GET", "/beads?type=issue")).toMatchObject([{ title: "once" }]);
 });

@@ -1,8 +1,7 @@
 //! Requests to the town's container, through the object that owns it.
 
 use crate::http;
-use crate::object::ask;
-use crate::object::ask_once;
+use crate::object::ask_by_method;
 use object_core::time::SECOND;
 use protocol::sandbox::ApiError;
 use serde::Deserialize;
@@ -34,19 +33,14 @@ struct Told {
 /// Sends a request to the container of `town`. With `?wake=1` in `path` it is started for it.
 pub async fn send(env: &Env, town: &str, method: Method, path: &str, body: Option<&str>) -> worker::Result<Reply> {
     let mut init = RequestInit::new();
-    // What is posted may have worked although its answer is lost: the ledger decides whether it is sent again, and asks first.
-    let once = method == Method::Post;
     init.with_method(method);
     if let Some(body) = body {
         init.headers.set("content-type", "application/json")?;
         init.with_body(Some(body.into()));
     }
     let request = Request::new_with_init(&format!("http://container{path}"), &init)?;
-    let mut response = if once {
-        ask_once(env, "TOWN_CONTAINER", town, request, ANSWER_MS).await?
-    } else {
-        ask(env, "TOWN_CONTAINER", town, request, ANSWER_MS).await?
-    };
+    // What is posted may have worked although its answer is lost: the ledger decides whether it is sent again, and asks first.
+    let mut response = ask_by_method(env, "TOWN_CONTAINER", town, request, ANSWER_MS).await?;
     Ok(Reply { status: response.status_code(), body: response.bytes().await? })
 }
 
