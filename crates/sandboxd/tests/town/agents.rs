@@ -130,6 +130,8 @@ async fn a_start_replaces_the_agent_that_runs_and_one_that_fails_leaves_the_way_
     stage.start("c", "write c.txt c").await;
 }
 
+/// Found by the simulation: an agent that a new container had brought back worked on in vain, because its `gt_done` was not applied yet when the
+/// container asked; its review failed, the bead went to another, and both wrote in one worktree.
 #[tokio::test]
 async fn a_branch_is_one_agents_at_a_time_and_the_last_one_that_the_town_sends_has_it() {
     let stage = Stage::new().await;
