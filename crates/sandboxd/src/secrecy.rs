@@ -4,8 +4,8 @@
 //! of one that says that it is not to be dumped, unless it has a capability for that ([`SIGHT`]), as root may have. So `init` gives those up, for itself and for all
 //! that descends from it, before it starts anything. Container runtimes grant none of them by default.
 //!
-//! The price: a role does not see any more whose a process is that runs as another user, unless it descends from one of its own. Such a one that has left its
-//! parents ends with the container.
+//! The price: a role does not see any more whose a process is that runs as another user, or that is not to be dumped itself (`ssh-agent` is one), unless it
+//! descends from one of its own. Such a one that has left its parents outlives its session, and ends with the container.
 //!
 //! On a machine that is no container, where `HOLDFAST_ROOT` says which folder stands for the disk, it stays as it is: the host finds what
 //! a dead one has left by its environment.
@@ -47,7 +47,7 @@ pub fn give_up_sight() {
         return;
     }
     if let Err(error) = drop_capabilities(SIGHT) {
-        // Whoever may not do this is not root, and neither is what it starts.
+        // Who may not do this is not root, and neither is what it starts: they have no sight. Or it is root without CAP_SETPCAP, and they keep what they have.
         log::warn("sandboxd", "sight_not_given_up", json!({ "error": error.to_string() }));
     }
 }

@@ -10,10 +10,12 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use support::until;
+use tempfile::TempDir;
 
 const TOKEN: &str = "a-token-that-nobody-may-see";
 /// What shows a process the others, as bits in a set of capabilities: SYS_MODULE, SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, PERFMON.
@@ -66,12 +68,19 @@ fn town(sandboxd: &Path, root: Option<&Path>) -> Town {
     town
 }
 
-#[test]
-fn a_process_of_the_same_user_sees_the_token_neither_of_init_nor_of_the_town() {
+/// The program where every user may run it.
+fn anybodys_copy() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let sandboxd = folder.path().join("sandboxd");
-    fs::copy(env!("CARGO_BIN_EXE_sandboxd"), &sandboxd).unwrap();
+    // By another process: a child that a test beside this one starts would inherit the open copy, and nobody can run what somebody writes.
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_sandboxd")).arg(&sandboxd).status().unwrap().success());
+    (folder, sandboxd)
+}
+
+#[test]
+fn a_process_of_the_same_user_sees_the_token_neither_of_init_nor_of_the_town() {
+    let (folder, sandboxd) = anybodys_copy();
 
     let contained = town(&sandboxd, None);
     let roles = until("the role", || Some(children_of(contained.0.id())).filter(|children| !children.is_empty()));
@@ -115,10 +124,7 @@ fn what_init_starts_sees_the_token_not_even_as_root() {
 
 #[test]
 fn an_init_that_may_not_give_it_up_says_so_and_goes_on() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let sandboxd = folder.path().join("sandboxd");
-    fs::copy(env!("CARGO_BIN_EXE_sandboxd"), &sandboxd).unwrap();
+    let (_folder, sandboxd) = anybodys_copy();
     let (said, logged) = curious(unprivileged(&sandboxd));
     assert_eq!(capabilities(&said, "CapEff"), 0);
     assert!(!said.contains(TOKEN));

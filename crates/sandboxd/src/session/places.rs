@@ -15,6 +15,7 @@ use std::sync::PoisonError;
 use std::sync::Weak;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 /// The places of one container.
 pub struct Places {
@@ -51,8 +52,11 @@ impl Places {
     async fn make_free(&self) -> Option<OwnedSemaphorePermit> {
         for taker in self.longest_idle_first() {
             let id = taker.id.clone();
-            // A task of its own: whoever wants the place may give up waiting, and what was begun is ended all the same.
-            if tokio::spawn(give_way(taker)).await.unwrap_or(false) {
+            let (cleared, gave_way) = oneshot::channel();
+            // A task of its own: whoever wants the place goes on without waiting for all of it, or gives up waiting, and what was begun is ended
+            // all the same.
+            tokio::spawn(give_way(taker, cleared));
+            if gave_way.await.is_ok() {
                 log::info("session", "gave_way", json!({ "sessionId": id }));
                 if let Some(place) = self.free() {
                     return Some(place);
@@ -70,14 +74,16 @@ impl Places {
     }
 }
 
-/// Ends the agent server of a session that does nothing. False: it has none, or is at work.
-async fn give_way(session: Arc<Session>) -> bool {
-    // Held by whoever acts on the session.
-    let Ok(mut bench) = session.bench.try_lock() else { return false };
+/// Ends the agent server of a session that does nothing, says so, and keeps the conversation. It drops `cleared` if the session has no server, or is
+/// at work.
+async fn give_way(session: Arc<Session>, cleared: oneshot::Sender<()>) {
+    // Held by whoever acts on the session, and here until all is kept: its next turn begins after that.
+    let Ok(mut bench) = session.bench.try_lock() else { return };
     if session.is_busy() || bench.server.is_none() {
-        return false;
+        return;
     }
     bench.clear(&session).await;
+    // Nobody may be waiting any more.
+    let _ = cleared.send(());
     keep::conversation(&session).await;
-    true
 }

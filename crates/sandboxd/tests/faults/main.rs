@@ -17,6 +17,7 @@ mod places;
 mod process;
 mod refusals;
 mod stage;
+mod store;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;

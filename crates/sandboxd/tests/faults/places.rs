@@ -3,6 +3,8 @@
 use crate::object::Object;
 use crate::stage::KILO_SESSION;
 use crate::stage::Stage;
+use crate::store::Store;
+use axum::http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
 
@@ -64,4 +66,35 @@ async fn where_all_agents_are_at_work_no_other_is_started_and_none_is_stopped() 
     let refused = prepare(&stage, &sessions[PLACES]).await;
     assert_eq!((&refused["code"], &refused["retryable"]), (&json!("SANDBOX_CONNECT_FAILED"), &json!(true)));
     assert_eq!(with_server(&stage, &sessions), sessions[..PLACES]);
+}
+
+#[tokio::test]
+async fn nobody_but_its_own_next_turn_waits_for_the_conversation_of_a_session_that_gave_way() {
+    let (stage, mut store) = (Stage::new(json!({})).await, Store::start().await);
+    let sessions = others(&stage, PLACES + 1);
+    let first = &stage.session;
+    let mut work = stage.work_with_turn(first, 1, &stage.object.url);
+    work["snapshot"] = json!({ "url": store.url });
+    assert_eq!(stage.outcome(&work).await["type"], "done");
+    stage.open_turn().await;
+    stage.end_turn().await;
+    // So it has something to keep when it gives way.
+    store.put().await.answer(StatusCode::SERVICE_UNAVAILABLE);
+
+    for session in &sessions[..PLACES] {
+        assert_eq!(prepare(&stage, session).await["type"], "done");
+    }
+    assert_eq!(with_server(&stage, &sessions), sessions[..PLACES]);
+    // The agent's session can be exported when its server is gone.
+    let kept = store.put().await;
+    assert_eq!((&kept.conversation["info"]["id"], stage.processes()), (&json!(KILO_SESSION), vec![]));
+
+    // Its next turn has begun to wait before another one gets a place.
+    work["attempt"] = json!(2);
+    work["turn"] = Value::Null;
+    stage.ask(&work).await;
+    assert_eq!(prepare(&stage, &sessions[PLACES]).await["type"], "done");
+    assert_eq!((stage.ask(&work).await["n"].take(), stage.processes()), (json!(0), vec![]));
+    kept.answer(StatusCode::NO_CONTENT);
+    assert_eq!(stage.outcome(&work).await["type"], "done");
 }

@@ -94,7 +94,7 @@ impl Stage {
 
     /// Starts a turn and waits until the agent has the prompt.
     pub async fn prompt(&self) {
-        self.call(&self.work_with_turn(&self.session, 1, &self.object.url)).await;
+        self.ask(&self.work_with_turn(&self.session, 1, &self.object.url)).await;
         self.agent.prompted(1).await;
     }
 
@@ -133,7 +133,7 @@ impl Stage {
         let started = Instant::now();
         loop {
             // Who asks again is told where it stands.
-            let outcome = self.call(work).await["outcome"].take();
+            let outcome = self.ask(work).await["outcome"].take();
             if outcome.is_object() {
                 return outcome;
             }
@@ -142,7 +142,8 @@ impl Stage {
         }
     }
 
-    async fn call(&self, work: &Value) -> Value {
+    /// Asks for the work, and returns where it stands.
+    pub async fn ask(&self, work: &Value) -> Value {
         let session = work["workspace"]["sessionId"].as_str().unwrap();
         let url = format!("{}/sessions/{session}/work", self.url);
         let answer = reqwest::Client::new().post(url).json(work).send().await.unwrap();

@@ -28,8 +28,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 
-/// The program: says when it is asked to listen, waits until somebody does, and then only lives, with a tool in a session of its own.
+/// The program: exports any session, as an empty one; says when it is asked to listen, waits until somebody does, and then only lives, with a tool in a
+/// session of its own.
 const KILO: &str = r#"#!/bin/sh
+[ "$1" = export ] && echo "{\"info\":{\"id\":\"$2\"},\"messages\":[]}"
 [ "$1" = serve ] || exit 0
 while [ "$1" != --port ]; do shift; done
 echo $$ > "FOLDER/$2.tmp" && mv "FOLDER/$2.tmp" "FOLDER/$2.asked"

@@ -190,7 +190,7 @@ async fn launch(kilo: &Path, environment: &Environment, workspace: &Path, port: 
     let mut child = command.spawn()?;
     let group = Group::of(&child);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (heard, mut said) = watch::channel(String::new());
+    let (heard, mut said) = watch::channel(Beginning::default());
     tokio::spawn(drain(stdout, heard.clone()));
     tokio::spawn(drain(stderr, heard));
     let listening = async {
@@ -200,9 +200,9 @@ async fn launch(kilo: &Path, environment: &Environment, workspace: &Path, port: 
                     // What it said last may still be on its way.
                     tokio::time::sleep(limits::OUTPUT_GRACE).await;
                     let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-                    return Err(NotListening::Exited { status, tail: said.borrow().trim().to_owned() });
+                    return Err(NotListening::Exited { status, tail: said.borrow().text.trim().to_owned() });
                 }
-                listens = async { said.wait_for(|text| text.contains(LISTENING)).await.is_ok() } => {
+                listens = async { said.wait_for(|said| said.text.contains(LISTENING)).await.is_ok() } => {
                     if listens {
                         return Ok(());
                     }
@@ -215,26 +215,41 @@ async fn launch(kilo: &Path, environment: &Environment, workspace: &Path, port: 
     match tokio::time::timeout(limits::AGENT_START_TIMEOUT, listening).await {
         Ok(Ok(())) => Ok(Process { child, group, mark }),
         Ok(Err(error)) => Err(error),
-        Err(_) => Err(NotListening::Timeout { tail: said.borrow().trim().to_owned() }),
+        Err(_) => Err(NotListening::Timeout { tail: said.borrow().text.trim().to_owned() }),
     }
 }
 
-/// Reads to the end, or the server would block; keeps the first part, where it says that it listens or why it cannot.
-async fn drain(stream: Option<impl AsyncRead + Unpin>, heard: watch::Sender<String>) {
+/// What a server says first: that it listens, or why it cannot.
+#[derive(Default)]
+struct Beginning {
+    text: String,
+    is_full: bool,
+}
+
+impl Beginning {
+    /// Takes more of it, while there is room. False: nothing was taken.
+    fn hear(&mut self, bytes: &[u8]) -> bool {
+        if self.is_full {
+            return false;
+        }
+        self.is_full = self.text.len() >= limits::OUTPUT_TAIL_BYTES;
+        if self.is_full {
+            // A part of a line may be a part of a secret, which nobody would know. For the same reason nothing is taken from here on.
+            self.text.truncate(self.text.rfind('\n').map_or(0, |end| end.saturating_add(1)));
+        } else {
+            self.text.push_str(&String::from_utf8_lossy(bytes));
+        }
+        !self.is_full
+    }
+}
+
+/// Reads to the end, or the server would block; keeps the beginning.
+async fn drain(stream: Option<impl AsyncRead + Unpin>, heard: watch::Sender<Beginning>) {
     let Some(mut stream) = stream else { return };
     let mut buffer = [0; 4096];
     while let Ok(read) = stream.read(&mut buffer).await {
         let Some(bytes) = buffer.get(..read).filter(|bytes| !bytes.is_empty()) else { return };
-        heard.send_if_modified(|text| {
-            let has_room = text.len() < limits::OUTPUT_TAIL_BYTES;
-            if has_room {
-                text.push_str(&String::from_utf8_lossy(bytes));
-            } else {
-                // A part of a line may be a part of a secret, which nobody would know.
-                text.truncate(text.rfind('\n').map_or(0, |end| end.saturating_add(1)));
-            }
-            has_room
-        });
+        heard.send_if_modified(|beginning| beginning.hear(bytes));
     }
 }
 
@@ -267,4 +282,39 @@ async fn end(process: &mut Process) -> io::Result<std::process::ExitStatus> {
         let _ = process.group.leader.map(|leader: Pid| nix::sys::signal::killpg(leader, Signal::SIGKILL));
     }
     process.child.wait().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: usize = 4096;
+
+    /// What is kept of an output that comes in pieces of [`CHUNK`].
+    fn kept(output: &str) -> String {
+        let mut beginning = Beginning::default();
+        for chunk in output.as_bytes().chunks(CHUNK) {
+            beginning.hear(chunk);
+        }
+        beginning.text
+    }
+
+    #[test]
+    fn of_more_output_than_is_kept_the_first_whole_lines_stay_and_nothing_that_came_later() {
+        let long = "x".repeat(limits::OUTPUT_TAIL_BYTES);
+        assert_eq!(kept("first\nlast"), "first\nlast");
+        // Its middle is lost; its end and what follows come in pieces of their own.
+        let later = format!("{}-end-of-a-secret\n", "y".repeat(4 * CHUNK));
+        assert_eq!(kept(&format!("first\nsecond\n{long}{later}{later}")), "first\nsecond\n");
+        assert_eq!(kept(&format!("{long}{later}{later}")), "");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_talks_without_end_is_heard_to_the_end() {
+        let (heard, said) = watch::channel(Beginning::default());
+        let output = "a line\n".repeat(10 * CHUNK);
+        drain(Some(output.as_bytes()), heard).await;
+        let text = &said.borrow().text;
+        assert!(text.len() > CHUNK && output.starts_with(text) && text.ends_with('\n'));
+    }
 }

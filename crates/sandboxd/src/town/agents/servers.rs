@@ -43,6 +43,16 @@ pub struct Lease {
     shared: Arc<Shared>,
 }
 
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    #[error("all places are taken")]
+    Full,
+    /// May hold what the server printed, and so secrets.
+    #[error("{0}")]
+    NotStarted(String),
+}
+
 impl Servers {
     /// None runs.
     pub fn new() -> Self {
@@ -61,7 +71,7 @@ impl Servers {
     }
 
     /// The server of `workdir` with this environment, started if it does not run.
-    pub async fn lease(&self, kilo: &Path, workdir: &Path, environment: &Environment) -> Result<Lease, String> {
+    pub async fn lease(&self, kilo: &Path, workdir: &Path, environment: &Environment) -> Result<Lease, LeaseError> {
         let key = (workdir.to_owned(), environment.clone());
         let slot = {
             let mut known = self.known();
@@ -73,10 +83,9 @@ impl Servers {
         if let Some(shared) = slot.upgrade().filter(|shared| shared.gone.borrow().is_none()) {
             return Ok(Lease { shared });
         }
-        let place = self.places.clone().try_acquire_owned();
-        let place = place.map_err(|_| format!("{AGENT_SERVERS_MAX} agent servers run already"))?;
+        let place = self.places.clone().try_acquire_owned().map_err(|_| LeaseError::Full)?;
         let _turn = self.starts.acquire().await;
-        let running = Running::start(kilo, environment, workdir, place).await?;
+        let running = Running::start(kilo, environment, workdir, place).await.map_err(LeaseError::NotStarted)?;
         let shared = Shared { port: running.port, gone: running.gone(), running: Mutex::new(Some(running)) };
         let lease = Lease { shared: Arc::new(shared) };
         *slot = Arc::downgrade(&lease.shared);
@@ -147,6 +156,22 @@ mod tests {
         let again = lease("a").await;
         assert_eq!(servers.count(), 1);
         assert!(again.release().await);
+    }
+
+    #[tokio::test]
+    async fn when_all_places_are_taken_there_is_none_until_one_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let kilo = folder.path().join("kilo");
+        fs::write(&kilo, KILO).unwrap();
+        fs::set_permissions(&kilo, fs::Permissions::from_mode(0o755)).unwrap();
+        let environment = vec![("PATH".to_owned(), std::env::var("PATH").unwrap())];
+        let servers = Servers::new();
+        let others =
+            servers.places.clone().acquire_many_owned(u32::try_from(AGENT_SERVERS_MAX).unwrap()).await.unwrap();
+        let refused = servers.lease(&kilo, folder.path(), &environment).await.err().unwrap();
+        assert!(matches!(refused, LeaseError::Full), "{refused}");
+        drop(others);
+        assert!(servers.lease(&kilo, folder.path(), &environment).await.unwrap().release().await);
     }
 
     /// Fails where another one is starting.

@@ -10,6 +10,7 @@ use super::environment;
 use super::environment::author;
 use super::instructions;
 use super::servers::Lease;
+use super::servers::LeaseError;
 use super::shared::Shared;
 use super::talk::Talk;
 use super::view::View;
@@ -27,6 +28,7 @@ use crate::town::git::Lightweight;
 use crate::town::git::RigRepo;
 use crate::town::git::Worktree;
 use crate::town::home::Place;
+use crate::town::limits::AGENT_SERVERS_MAX;
 use crate::town::prompts::with_prime;
 use crate::town::tools::Review;
 use crate::town::tools::Work;
@@ -54,6 +56,8 @@ pub enum StartError {
     Aborted,
     #[error("Container is draining, cannot start new agents")]
     Draining,
+    #[error("Container is full: {AGENT_SERVERS_MAX} agent servers run already")]
+    Full,
     #[error(transparent)]
     Git(#[from] GitFailure),
     #[error(transparent)]
@@ -125,7 +129,10 @@ pub async fn start(
         Kept::Conversation(_) | Kept::Nothing | Kept::Unknown => None,
     };
     let lease = shared.servers.lease(kilo, &workdir, &environment).await;
-    let lease = lease.map_err(|error| StartError::Server(redactor.clean(&error)))?;
+    let lease = lease.map_err(|error| match error {
+        LeaseError::Full => StartError::Full,
+        LeaseError::NotStarted(error) => StartError::Server(redactor.clean(&error)),
+    })?;
     view.send_modify(|view| view.port = Some(lease.port()));
     let session = match &resumed {
         Some(session) => session.clone(),

@@ -73,11 +73,17 @@ pub async fn start(State(town): Shared, request: Request) -> Answer {
 async fn begin(town: &Town, start: StartAgent, reason: Reason) -> Result<Agent, Refusal> {
     let agents = town.agents.clone();
     let started = tokio::spawn(async move { agents.start(start, reason).await }).await;
-    started.unwrap_or(Err(StartError::Aborted)).map_err(|failed| match failed {
+    started.unwrap_or(Err(StartError::Aborted)).map_err(not_started)
+}
+
+fn not_started(failed: StartError) -> Refusal {
+    match failed {
         StartError::Draining => draining(),
+        // It says nothing of the agent: the town asks again later.
+        StartError::Full => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, failed),
         StartError::Name(wrong) => Refusal::invalid("", wrong),
         failed => Refusal::failed(failed),
-    })
+    }
 }
 
 /// `POST /agents/{id}/stop`.
@@ -190,4 +196,22 @@ fn find(town: &Town, id: &str) -> Result<Agent, Refusal> {
 
 fn from_town(failed: HomeError) -> Refusal {
     Refusal::new(StatusCode::BAD_GATEWAY, format!("the town {failed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+
+    #[tokio::test]
+    async fn a_container_that_has_no_room_is_told_from_a_start_that_failed() {
+        let said = async |failed| {
+            let answer = not_started(failed).into_response();
+            let (status, body) = (answer.status().as_u16(), to_bytes(answer.into_body(), 1024).await.unwrap());
+            (status, String::from_utf8(body.to_vec()).unwrap())
+        };
+        let full = r#"{"error":"Container is full: 14 agent servers run already"}"#;
+        assert_eq!(said(StartError::Full).await, (503, full.to_owned()));
+        assert_eq!(said(StartError::Server("no".to_owned())).await.0, 500);
+    }
 }
