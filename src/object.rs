@@ -71,9 +71,10 @@ impl Alarm {
         Self { storage: raw.clone().unchecked_into(), known }
     }
 
-    /// To be called first in the alarm handler: the platform has cleared it.
+    /// To be called first in the alarm handler. The platform has cleared it, unless it calls a second time for one alarm: then what the first call
+    /// set is there.
     pub fn fired(&self) {
-        self.known.set(Some(None));
+        self.known.set(None);
     }
 
     /// Sets the alarm after a handler failed: whatever is the matter, it is tried again.
@@ -147,19 +148,23 @@ pub async fn ask(env: &Env, binding: &str, name: &str, request: Request, limit_m
     answered(binding, limit_ms, tries).await
 }
 
-/// Sends a request that arrives once at most.
-pub async fn ask_once(
+/// The same, but once at most if it may not repeat: who asked hears that no answer came, and decides.
+pub async fn ask_if(
+    may_repeat: bool,
     env: &Env,
     binding: &str,
     name: &str,
     request: Request,
     limit_ms: i64,
 ) -> worker::Result<Response> {
+    if may_repeat {
+        return ask(env, binding, name, request, limit_ms).await;
+    }
     let object = env.durable_object(binding)?.get_by_name(name)?;
     answered(binding, limit_ms, object.fetch_with_request(request)).await
 }
 
-/// Sends a request as HTTP means its method: what is posted arrives once at most, everything else may arrive twice.
+/// The same as HTTP means its method: what is posted arrives once at most.
 pub async fn ask_by_method(
     env: &Env,
     binding: &str,
@@ -167,11 +172,7 @@ pub async fn ask_by_method(
     request: Request,
     limit_ms: i64,
 ) -> worker::Result<Response> {
-    if request.method() == Method::Post {
-        ask_once(env, binding, name, request, limit_ms).await
-    } else {
-        ask(env, binding, name, request, limit_ms).await
-    }
+    ask_if(request.method() != Method::Post, env, binding, name, request, limit_ms).await
 }
 
 async fn answered(

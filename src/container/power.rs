@@ -20,8 +20,8 @@ use worker::Request;
 /// How long a starting container may take for one answer to whether it is healthy, and the pause before the next question.
 const HEALTH_MS: i64 = 2_000;
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
-/// How long the platform may take to end a container: meanwhile nothing else is asked of it.
-const END_MS: i64 = 10_000;
+/// How long the platform may take to end a container: meanwhile nothing else is asked of it. Longer than the local host is waited for.
+const END_MS: i64 = 20_000;
 
 impl Shell {
     pub fn start(self: &Rc<Self>, instance: String, token: String) {

@@ -18,6 +18,7 @@ use object_core::lifecycle::Input;
 use object_core::lifecycle::Output;
 use object_core::lifecycle::State as Life;
 use object_core::nearest;
+use object_core::notice;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -112,7 +113,7 @@ impl Shell {
         let mut work = || lifecycle::receive(&self.db, limits, now, &mut entropy, input);
         let (outputs, notices) = match self.kind {
             ContainerKind::Sandbox => (work().map_err(failed)?, vec![]),
-            ContainerKind::Town => town::noting_its_end(&self.db, now, work).map_err(failed)?,
+            ContainerKind::Town => notice::noting_its_end(&self.db, now, work).map_err(failed)?,
         };
         self.set_alarm()?;
         for output in outputs {
@@ -134,7 +135,7 @@ impl Shell {
         let of_life = lifecycle::next_deadline(&self.db, &self.config.limits.container).map_err(failed)?;
         let of_town = match self.kind {
             ContainerKind::Sandbox => None,
-            ContainerKind::Town => town::next_notice(&self.db).map_err(failed)?,
+            ContainerKind::Town => notice::next(&self.db).map_err(failed)?,
         };
         self.alarm.set(nearest([of_life, of_town]));
         Ok(())

@@ -7,7 +7,7 @@
 //! | `DELETE /town/container` | ends the container and forgets what is kept here: the town is no more. 503 until the container is known to be gone; from the first on, every other request is 410 |
 //! | `POST /town/observe` | a JSON array of agents, answered with [`Seen`] of each; 410 if no container runs |
 //!
-//! The end of a container that ran is owed to its town: a row in the same write, until the town has heard it.
+//! The end of a container that ran is owed to its town until the town has heard it: [`notice`].
 
 use super::error;
 use super::shell::Running;
@@ -27,12 +27,9 @@ use database::Migration;
 use database::execute;
 use database::transaction;
 use futures_util::future::join_all;
-use object_core::lifecycle;
 use object_core::lifecycle::Input;
-use object_core::lifecycle::Output;
-use object_core::lifecycle::State as Life;
+use object_core::notice;
 use object_core::owed::OWED_TABLE;
-use object_core::owed::Owed;
 use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::id::TownId;
@@ -58,11 +55,8 @@ pub const SETTINGS: &str = "/town/settings";
 const CONFIG_BYTES_MAX: usize = 32 * 1024;
 /// How long a container may take to say what one agent does (spec/town.md 12).
 const STATUS_MS: i64 = 10 * SECOND;
-/// How long the town may take to hear of an end, and when it is told again.
+/// How long the town may take to hear of an end.
 const NOTICE_MS: i64 = 10 * SECOND;
-const NOTICE_RETRY_MS: i64 = 30 * SECOND;
-/// The one notice that is owed at a time: the newest end.
-const NOTICE: &str = "ended";
 
 /// The tables of a town's container, after those of every container.
 pub const MIGRATIONS: &[Migration] = &[
@@ -143,7 +137,7 @@ impl Shell {
                 transaction(&self.db, || forget(&self.db)).map_err(failed)?;
                 let is_over = self.end_for_good().await?;
                 // Its end is no news to a town that is no more.
-                Owed::<i64>::settle(&self.db, NOTICE).map_err(failed)?;
+                notice::forget(&self.db).map_err(failed)?;
                 self.set_alarm()?;
                 if is_over {
                     Response::empty()
@@ -217,37 +211,9 @@ impl Shell {
         if status != 200 {
             return Err(worker::Error::RustError(format!("the town answered {status}")));
         }
-        // A newer end may have taken its place meanwhile.
-        if Owed::<i64>::find(&self.db, NOTICE).map_err(failed)?.is_some_and(|debt| debt.effect == at) {
-            Owed::<i64>::settle(&self.db, NOTICE).map_err(failed)?;
-        }
+        notice::heard(&self.db, at).map_err(failed)?;
         self.set_alarm()
     }
-}
-
-/// Does `work` on the lifecycle, and owes the town the end of a container that ran. Returns the notices that are due.
-pub fn noting_its_end(
-    db: &dyn Database,
-    now: i64,
-    work: impl FnOnce() -> Result<Vec<Output>, DatabaseError>,
-) -> Result<(Vec<Output>, Vec<i64>), DatabaseError> {
-    transaction(db, || {
-        let before = lifecycle::load(db)?.filter(|known| matches!(known.state, Life::Running | Life::Stopping));
-        let outputs = work()?;
-        if let Some(before) = before {
-            let is_over = |now: lifecycle::Container| now.instance != before.instance || now.state == Life::Stopped;
-            if lifecycle::load(db)?.is_none_or(is_over) {
-                Owed::owe(db, now, NOTICE, &now, None)?;
-            }
-        }
-        let due = Owed::<i64>::take_due(db, now, |_, _| NOTICE_RETRY_MS)?;
-        Ok((outputs, due.into_iter().map(|debt| debt.effect).collect()))
-    })
-}
-
-/// When the next notice is due.
-pub fn next_notice(db: &dyn Database) -> Result<Option<i64>, DatabaseError> {
-    Owed::<i64>::next_retry(db)
 }
 
 /// What the container starts with: the town's settings, who it is, and a token that is as old as the container.

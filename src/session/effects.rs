@@ -3,8 +3,7 @@
 use crate::config::Config;
 use crate::container;
 use crate::http;
-use crate::object::ask;
-use crate::object::ask_once;
+use crate::object::ask_if;
 use crate::object::within;
 use crate::session::callback;
 use crate::session::logs;
@@ -92,11 +91,8 @@ async fn to_sandbox(
         init.headers.set("content-type", "application/json")?;
     }
     let request = Request::new_with_init(&format!("http://sandbox{path}"), &init)?;
-    let mut response = if effect.may_repeat() {
-        ask(env, "SANDBOX", sandbox.as_str(), request, effect.timeout_ms()).await?
-    } else {
-        ask_once(env, "SANDBOX", sandbox.as_str(), request, effect.timeout_ms()).await?
-    };
+    let limit_ms = effect.timeout_ms();
+    let mut response = ask_if(effect.may_repeat(), env, "SANDBOX", sandbox.as_str(), request, limit_ms).await?;
     let bytes = response.bytes().await?;
     Ok(match response.status_code() {
         200..=299 => match effect {

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::http;
 use crate::http::BodyError;
 use crate::object::ask;
-use crate::object::ask_once;
+use crate::object::ask_if;
 use crate::object::now_ms;
 use crate::session::CallResult;
 use crate::session::sockets::USER_TOKEN;
@@ -118,11 +118,7 @@ pub async fn call(
 ) -> worker::Result<Result<Box<serde_json::value::RawValue>, TrpcError>> {
     let request = posted("/call", Headers::new(), &serde_json::to_vec(call)?)?;
     let name = session.object_name(user);
-    let mut response = if call.may_repeat() {
-        ask(env, BINDING, &name, request, limit_ms).await?
-    } else {
-        ask_once(env, BINDING, &name, request, limit_ms).await?
-    };
+    let mut response = ask_if(call.may_repeat(), env, BINDING, &name, request, limit_ms).await?;
     Ok(http::parse(&response.bytes().await?)?)
 }
 

@@ -13,6 +13,7 @@ use super::token;
 use crate::container::town::REGISTRY;
 use crate::http;
 use crate::object::ask;
+use crate::object::ask_by_method;
 use crate::object::ask_status;
 use crate::object::now_ms;
 use object_core::time::SECOND;
@@ -56,7 +57,7 @@ pub async fn container(
     if !body.is_empty() {
         forwarded.headers().set("content-type", "application/json")?;
     }
-    let mut response = ask(env, "TOWN_CONTAINER", town.as_str(), forwarded, CONTAINER_MS).await?;
+    let mut response = ask_by_method(env, "TOWN_CONTAINER", town.as_str(), forwarded, CONTAINER_MS).await?;
     let status = response.status_code();
     let mut said: Value = http::parse(&response.bytes().await?).unwrap_or_default();
     if (200..300).contains(&status) {

@@ -8,6 +8,7 @@
 //! | [`agent_log`] | the event log of one agent of a town |
 //! | [`event_log`] | the two hot tables of events, ids that never repeat, replay |
 //! | [`lifecycle`] | a container: wanted, starting, running, stopping; who leases it |
+//! | [`notice`] | the end of a container that ran, owed until it was heard |
 //! | [`directory`] | which sessions a user has |
 //! | [`holdings`] | which towns and rigs a user has |
 //!
@@ -21,6 +22,7 @@ pub mod entropy;
 pub mod event_log;
 pub mod holdings;
 pub mod lifecycle;
+pub mod notice;
 pub mod owed;
 pub mod time;
 

@@ -7,6 +7,7 @@
 //! | A statement may fail: a full disk, a failing host | [`Fate::Statement`] |
 //! | The alarm is part of the storage, is set with the write, and is cleared when it rings | [`Storage::set_alarm`], [`Storage::ring`] |
 //! | An alarm rings at least once: an object that was lost while it rang hears it again | [`Storage::ring_again`] |
+//! | It may ring twice, and what the first call has set is there in the second | [`ALARM_DOUBLED`] |
 
 use crate::run::Fault;
 use crate::run::Run;

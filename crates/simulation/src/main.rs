@@ -14,7 +14,9 @@ use serde_json::Value;
 use serde_json::json;
 use simulation::profile::Finished;
 use simulation::profile::PROFILES;
+use simulation::profile::Pair;
 use simulation::profile::Profile;
+use simulation::profile::Why;
 use simulation::profile::quiet_panics;
 use simulation::run::Occasion;
 use simulation::run::Options;
@@ -128,11 +130,14 @@ fn many(profile: Profile, from: u64, seeds: u64, keep_going: bool) -> ExitCode {
 }
 
 fn summary(profile: Profile, seeds: u64, tally: &Tally) -> Value {
+    let in_words = |pairs: Vec<Pair>| -> Vec<Value> {
+        pairs.into_iter().map(|(state, input, why)| json!([state, input, why.map(Why::words)])).collect()
+    };
     let pairs: Vec<Value> = tally.pairs.iter().map(|((state, input), count)| json!([state, input, count])).collect();
     json!({
         "type": "summary", "profile": profile.name, "seeds": seeds, "steps": tally.steps,
-        "simulatedMs": tally.simulated_ms, "faults": tally.faults, "pairs": pairs, "never": profile.never(tally),
-        "surprises": profile.surprises(tally),
+        "simulatedMs": tally.simulated_ms, "faults": tally.faults, "pairs": pairs, "never": in_words(profile.never(tally)),
+        "surprises": in_words(profile.surprises(tally)),
     })
 }
 

@@ -17,12 +17,29 @@ pub struct Profile {
     /// As in `--profile`.
     pub name: &'static str,
     run: fn(&mut Run),
-    /// The pairs of states and inputs that there are, with the reason for those that cannot be.
+    /// The pairs of states and inputs that there are, with the reason for those that do not come.
     pairs: fn() -> Vec<Pair>,
 }
 
-/// A state, an input, and why they never meet, if they do not.
-pub type Pair = (&'static str, &'static str, Option<&'static str>);
+/// A state, an input, and why they do not meet, if they do not.
+pub type Pair = (&'static str, &'static str, Option<Why>);
+
+/// Why an input does not come in a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It cannot: where it comes all the same, the reason is wrong, or something is.
+    Never(&'static str),
+    /// It may, and hardly ever does.
+    Seldom(&'static str),
+}
+
+impl Why {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        let (Self::Never(words) | Self::Seldom(words)) = self;
+        words
+    }
+}
 
 /// All of them.
 pub const PROFILES: &[Profile] = &[
@@ -58,16 +75,17 @@ impl Profile {
         PROFILES.iter().copied().find(|profile| profile.name == name)
     }
 
-    /// The pairs of states and inputs that `tally` does not hold, with the reason for those that cannot be.
+    /// The pairs of states and inputs that `tally` does not hold, with the reason if it is known.
     pub fn never(self, tally: &Tally) -> Vec<Pair> {
         let seen = |state, input| tally.pairs.contains_key(&(state, input));
         (self.pairs)().into_iter().filter(|(state, input, _)| !seen(*state, *input)).collect()
     }
 
-    /// The pairs that `tally` holds although they have a reason why they cannot be: the reason is wrong.
+    /// The pairs that `tally` holds although they cannot be.
     pub fn surprises(self, tally: &Tally) -> Vec<Pair> {
         let seen = |state, input| tally.pairs.contains_key(&(state, input));
-        (self.pairs)().into_iter().filter(|(state, input, reason)| reason.is_some() && seen(*state, *input)).collect()
+        let is_surprise = |(state, input, why): &Pair| matches!(why, Some(Why::Never(_))) && seen(*state, *input);
+        (self.pairs)().into_iter().filter(is_surprise).collect()
     }
 
     /// Runs one seed to its end. A panic is a broken promise too.

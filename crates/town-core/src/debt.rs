@@ -25,6 +25,8 @@ use protocol::town::bead::BeadEventType;
 
 /// The longest pause before the next try at what must be done for good.
 const LASTING_RETRY_MS: i64 = HOUR;
+/// What the user is told of a mayor that found no room.
+const FULL: &str = "the container runs as many agents as it may";
 
 impl Step<'_> {
     /// Owes an effect. What was owed under the same key is replaced.
@@ -84,10 +86,11 @@ impl Step<'_> {
             // The mayor has no bead from which its words could be had again: they are tried until they certainly arrived.
             (
                 Effect::Start { bead: None, .. },
-                Outcome::Failed { .. } | Outcome::NotRunning | Outcome::Unknown { .. },
+                Outcome::Failed { .. } | Outcome::Full | Outcome::NotRunning | Outcome::Unknown { .. },
             ) if debt.attempt < self.limits.effect_tries_max => Ok(()),
             (Effect::Start { bead: None, .. }, Outcome::Unknown { reason }) => self.drop_debt(&debt, reason),
-            (Effect::Start { agent, bead: None, .. }, Outcome::Failed { reason }) => {
+            (Effect::Start { agent, bead: None, .. }, Outcome::Failed { .. } | Outcome::Full) => {
+                let reason = if let Outcome::Failed { reason } = outcome { reason } else { FULL };
                 self.drop_debt(&debt, reason)?;
                 Ok(store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?)
             }
@@ -177,6 +180,13 @@ impl Step<'_> {
                 // It was never tried in truth: no attempt is burned by a container that ends.
                 store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?;
                 bead.map_or(Ok(()), |bead| self.unburn(bead))
+            }
+            Outcome::Full => {
+                // Others have the room: that says nothing of the bead. When it was tried stays, so that the cooldown paces the next try.
+                store::agent::set_status(self.db, self.now, agent, &AgentStatus::Idle)?;
+                let Some(bead) = bead else { return Ok(()) };
+                self.unburn(bead)?;
+                Ok(store::bead::set_last_dispatch(self.db, self.now, bead)?)
             }
             Outcome::Failed { reason } => {
                 self.outputs

@@ -232,6 +232,10 @@ impl Step<'_> {
             created_by: Some(agent.to_string()),
             ..NewBead::new(BeadType::Issue, format!("Rework: {title}"))
         })?;
+        // Both are for one branch, which is one agent's at a time.
+        for earlier in store::dependency::blockers(self.db, &review.bead_id)? {
+            self.block(&rework.bead_id, &earlier)?;
+        }
         self.block(&review.bead_id, &rework.bead_id)?;
         self.report_created(&rework)?;
         self.note(&review.bead_id, BeadEventType::ReworkRequested, Some(agent.to_string()))?;

@@ -175,6 +175,7 @@ fn reason(outcome: Option<&Outcome>) -> &str {
         Some(Outcome::Done) => "done",
         Some(Outcome::Draining) => "the container drains",
         Some(Outcome::Failed { reason } | Outcome::Unknown { reason }) => reason,
+        Some(Outcome::Full) => "the container is full",
         Some(Outcome::NotRunning) => "nobody is there",
         Some(Outcome::PullRequest(_)) => "seen",
     }

@@ -36,22 +36,24 @@ struct Told {
 }
 
 impl Shell {
-    /// Starts an agent, and the container for it. None: the container was not asked, or is not up yet.
+    /// Starts an agent, and the container for it. None: the container was not asked, did not answer, or is not up yet; the next try asks it first.
     pub(super) async fn start(self: &Rc<Self>, this: Try) -> worker::Result<Option<Outcome>> {
         let body = match self.prepare(this).await {
             Ok(Ok(body)) => body,
             // It was not asked, so this try started nothing.
-            Ok(Err(Outcome::Unknown { reason })) => return Ok(self.not_asked(&reason)),
+            Ok(Err(Outcome::Unknown { reason })) => return Ok(self.try_again(&reason)),
             Ok(Err(outcome)) => return Ok(Some(outcome)),
-            Err(error) => return Ok(self.not_asked(&error.to_string())),
+            Err(error) => return Ok(self.try_again(&error.to_string())),
         };
         let path = "/agents/start?wake=1";
-        let reply = container::send(&self.env, &self.name(), Method::Post, path, Some(&body)).await?;
-        Ok(started(&reply))
+        match container::send(&self.env, &self.name(), Method::Post, path, Some(&body)).await {
+            Ok(reply) => Ok(started(&reply)),
+            Err(error) => Ok(self.try_again(&error.to_string())),
+        }
     }
 
-    fn not_asked(&self, reason: &str) -> Option<Outcome> {
-        log::info("town_start_not_asked", &[("town", &self.name()), ("reason", reason)]);
+    fn try_again(&self, reason: &str) -> Option<Outcome> {
+        log::info("town_start_again", &[("town", &self.name()), ("reason", reason)]);
         None
     }
 
@@ -115,6 +117,7 @@ fn started(reply: &Reply) -> Option<Outcome> {
     Some(match reply.status {
         500 if text.contains("already running") => Outcome::Done,
         503 if text.contains("draining") => Outcome::Draining,
+        503 if text.contains("is full") => Outcome::Full,
         _ => reply.outcome(),
     })
 }
@@ -138,10 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_ends_takes_nobody_and_one_that_has_the_agent_has_started_it() {
+    fn a_container_that_ends_or_is_full_takes_nobody_and_one_that_has_the_agent_has_started_it() {
         assert_eq!(told(201, ""), Some(Outcome::Done));
         assert_eq!(told(500, "Agent a is already running"), Some(Outcome::Done));
         assert_eq!(told(503, "Container is draining, cannot start new agents"), Some(Outcome::Draining));
+        assert_eq!(told(503, "Container is full: 14 agent servers run already"), Some(Outcome::Full));
         assert_eq!(told(500, "clone failed"), Some(Outcome::Failed { reason: "clone failed".into() }));
         assert_eq!(told(410, "NOT_RUNNING"), Some(Outcome::NotRunning));
     }

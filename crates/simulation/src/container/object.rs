@@ -231,8 +231,9 @@ pub(super) fn alarm(host: &mut impl Host, version: u64) {
     object.storage.ring();
     for _ in 0..if host.run().fault(ALARM_DOUBLED) { 2 } else { 1 } {
         construct(host);
+        let there = host.object().storage.alarm();
         if let Some(memory) = &mut host.object().memory {
-            memory.known_alarm = None;
+            memory.known_alarm = there;
         }
         match wake(host).and_then(|()| turn(host, &Input::Tick)) {
             Ok(()) => {}

@@ -3,6 +3,7 @@
 //! This is data: a pair that comes although it has a reason here is reported with the summary, and fails a run with `--coverage`.
 
 use crate::profile::Pair;
+use crate::profile::Why;
 
 /// Where a machine can be, and what can come to it.
 struct Table {
@@ -86,7 +87,11 @@ pub fn pairs() -> Vec<Pair> {
     pairs
 }
 
-fn reason(state: &str, input: &str) -> Option<&'static str> {
+fn reason(state: &str, input: &str) -> Option<Why> {
+    never(state, input).map(Why::Never).or_else(|| seldom(state, input).map(Why::Seldom))
+}
+
+fn never(state: &str, input: &str) -> Option<&'static str> {
     match (state, input) {
         ("none", "expire" | "pay-debts") => Some("an object without tables has set no alarm"),
         ("none", "outcome" | "progress" | "snapshot-access" | "ingest-closed" | "ingest-frames" | "ingest-open") => {
@@ -116,6 +121,23 @@ fn reason(state: &str, input: &str) -> Option<&'static str> {
         ) => Some("the connections of an execution end with its job"),
         ("job active", "job ingest-drained") => Some("a link is drained only after the last word was said"),
         ("job active", "job start") => Some("a new turn waits for the one before, or gives up"),
+        _ => None,
+    }
+}
+
+fn seldom(state: &str, input: &str) -> Option<&'static str> {
+    match (state, input) {
+        ("registered", _) => Some("nobody has its id before its registration is answered"),
+        ("disconnected" | "running, not accepted", "delete" | "register") => {
+            Some("it lasts for seconds, and who registers or deletes comes before or after")
+        }
+        ("container never", "release") => {
+            Some("who has a lease has had a container, unless the start was lost with its object")
+        }
+        ("container stopped", "started") => Some("a container that comes up after its start was given up"),
+        ("container stopping", "release" | "want") => {
+            Some("an idle container has no lease, and its end takes a moment")
+        }
         _ => None,
     }
 }

@@ -214,7 +214,8 @@ impl World<'_> {
 
     fn handle_session_alarm(&mut self, s: usize) {
         self.construct(s);
-        self.memory(s).known_alarm = None;
+        let there = self.objects[s].storage.alarm();
+        self.memory(s).known_alarm = there;
         let mut failed = false;
         for part in 0..3 {
             let result = match part {

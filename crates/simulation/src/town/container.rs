@@ -1,4 +1,4 @@
-//! The container of a town. The end of one that ran is owed to the town, in the same write, until the town has heard it (`src/container/town.rs`).
+//! The container of a town. The end of one that ran is owed to the town until it has heard it (`object_core::notice`).
 
 use super::faults;
 use super::requests::Reply;
@@ -15,11 +15,9 @@ use crate::run::Run;
 use database::Database;
 use database::DatabaseError;
 use database::Migration;
-use object_core::lifecycle;
 use object_core::lifecycle::Output;
-use object_core::lifecycle::State;
+use object_core::notice;
 use object_core::owed::OWED_TABLE;
-use object_core::owed::Owed;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
 use town_core::message::Input;
@@ -27,9 +25,6 @@ use town_core::message::container::ContainerInput;
 
 /// From SIGTERM to SIGKILL.
 const GRACE_MS: i64 = 15 * MINUTE;
-/// When the town is told of an end again, and under which key.
-const NOTICE_RETRY_MS: i64 = 30 * SECOND;
-const NOTICE: &str = "ended";
 
 /// The tables of a town's container that the simulation needs, after those of every container.
 pub const MIGRATIONS: &[Migration] = &[Migration { version: 2, statements: &[OWED_TABLE] }];
@@ -108,23 +103,11 @@ impl Host for World<'_> {
         now: i64,
         work: impl FnOnce() -> Result<Vec<Output>, DatabaseError>,
     ) -> Result<(Vec<Output>, Vec<i64>), DatabaseError> {
-        database::transaction(db, || {
-            let before = lifecycle::load(db)?.filter(|known| matches!(known.state, State::Running | State::Stopping));
-            let outputs = work()?;
-            if let Some(before) = before {
-                let is_over =
-                    |now: lifecycle::Container| now.instance != before.instance || now.state == State::Stopped;
-                if lifecycle::load(db)?.is_none_or(is_over) {
-                    Owed::owe(db, now, NOTICE, &now, None)?;
-                }
-            }
-            let due = Owed::<i64>::take_due(db, now, |_, _| NOTICE_RETRY_MS)?;
-            Ok((outputs, due.into_iter().map(|debt| debt.effect).collect()))
-        })
+        notice::noting_its_end(db, now, work)
     }
 
     fn next_news(db: &dyn Database) -> Result<Option<i64>, DatabaseError> {
-        Owed::<i64>::next_retry(db)
+        notice::next(db)
     }
 
     fn tell(&mut self, at: i64) {
@@ -140,18 +123,12 @@ impl World<'_> {
     pub fn end_arrives(&mut self, incarnation: u64, at: i64) {
         let heard = self.town_turn(Input::Container(ContainerInput::Ended { at })).is_ok();
         if heard && incarnation == self.container.incarnation && !self.run.fault(faults::ANSWER_LOST) {
-            object::write(self, |db| {
-                // A newer end may have taken its place meanwhile.
-                if Owed::<i64>::find(db, NOTICE)?.is_some_and(|debt| debt.effect == at) {
-                    Owed::<i64>::settle(db, NOTICE)?;
-                }
-                Ok(())
-            });
+            object::write(self, |db| notice::heard(db, at));
         }
     }
 
     /// Whether the town is still to be told of an end.
     pub fn owes_an_end(&self) -> bool {
-        Owed::<i64>::find(&self.container.storage.db, NOTICE).is_ok_and(|debt| debt.is_some())
+        notice::owed(&self.container.storage.db).is_ok_and(|at| at.is_some())
     }
 }

@@ -1,5 +1,9 @@
-//! The pairs of states and inputs of a town object, and why some of them cannot be.
+//! The pairs of states and inputs of a town object, and why some of them cannot be, or hardly ever are.
 
+use crate::profile::Pair;
+use crate::profile::Why;
+use crate::profile::Why::Never;
+use crate::profile::Why::Seldom;
 use town_core::message::Call;
 use town_core::message::Input;
 use town_core::message::call::AgentCall;
@@ -14,7 +18,7 @@ use town_core::message::effect::Outcome;
 const STATES: [&str; 6] = ["at rest", "at rest, draining", "open", "open, draining", "working", "working, draining"];
 
 /// What can come.
-const INPUTS: [&str; 27] = [
+const INPUTS: [&str; 28] = [
     "agent-completed",
     "agent-done",
     "agent-edit",
@@ -31,6 +35,7 @@ const INPUTS: [&str; 27] = [
     "outcome-done",
     "outcome-draining",
     "outcome-failed",
+    "outcome-full",
     "outcome-not-running",
     "outcome-pull-request",
     "outcome-unknown",
@@ -45,17 +50,29 @@ const INPUTS: [&str; 27] = [
 ];
 
 /// All pairs, each with the reason if it cannot be.
-pub fn pairs() -> Vec<(&'static str, &'static str, Option<&'static str>)> {
+pub fn pairs() -> Vec<Pair> {
     let of_state = |state| INPUTS.iter().map(move |input| (state, *input, reason(state, input)));
     STATES.iter().flat_map(|state| of_state(*state)).collect()
 }
 
-fn reason(state: &str, input: &str) -> Option<&'static str> {
-    match (state, input) {
-        ("at rest" | "at rest, draining", "complete-review" | "request-changes" | "resolve-triage") => {
-            Some("what is reviewed or asked is open work")
+fn reason(state: &str, input: &str) -> Option<Why> {
+    let is_at_rest = matches!(state, "at rest" | "at rest, draining");
+    let is_draining = state.ends_with("draining");
+    match input {
+        "outcome-pull-request" if is_at_rest => Some(Never("a pull request that is polled is open work")),
+        "outcome-full" => Some(Never("the model's container has room for all")),
+        "complete-review" | "request-changes" | "resolve-triage" if is_at_rest => {
+            Some(Seldom("what is reviewed or asked is open work: only a word that comes late, or again"))
         }
-        ("at rest" | "at rest, draining", "outcome-pull-request") => Some("a pull request that is polled is open work"),
+        "complete-review" if is_draining => {
+            Some(Seldom("a reviewer is at work: only one that the town has taken its review from"))
+        }
+        "health" | "ready" if !is_draining => {
+            Some(Seldom("it is asked while the town drains, and answered after that"))
+        }
+        "agent-done" | "observed" | "outcome-draining" | "ready" if state != "working" => {
+            Some(Seldom("it is said of somebody at work, who has lost that meanwhile"))
+        }
         _ => None,
     }
 }
@@ -75,6 +92,7 @@ pub fn name(input: &Input) -> &'static str {
             Outcome::Done => "outcome-done",
             Outcome::Draining => "outcome-draining",
             Outcome::Failed { .. } => "outcome-failed",
+            Outcome::Full => "outcome-full",
             Outcome::NotRunning => "outcome-not-running",
             Outcome::PullRequest(_) => "outcome-pull-request",
             Outcome::Unknown { .. } => "outcome-unknown",

@@ -196,7 +196,8 @@ impl World<'_> {
         self.town.shadow.rings += 1;
         self.town.storage.ring();
         for _ in 0..if self.run.fault(ALARM_DOUBLED) { 2 } else { 1 } {
-            self.town_construct().known_alarm = None;
+            let there = self.town.storage.alarm();
+            self.town_construct().known_alarm = there;
             match self.town_turn(Input::Tick) {
                 Ok(_) => {}
                 Err(Stopped::Crashed) => {

@@ -101,6 +101,8 @@ pub enum Outcome {
         /// Why.
         reason: String,
     },
+    /// The container runs as many agents as it may: to be tried when one of them is over.
+    Full,
     /// The container, or the agent in it, does not run: there is nobody to be told.
     NotRunning,
     /// To [`Effect::Poll`].

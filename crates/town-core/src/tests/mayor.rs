@@ -160,21 +160,24 @@ fn a_message_may_name_the_model_of_the_next_start() {
 /// Story: one failed start of the mayor, and what the user had said was gone though it had been accepted.
 #[test]
 fn words_with_which_the_mayor_cannot_be_started_go_with_the_next_ones() {
-    let mut world = World::new();
-    world.facts.viewers = 1;
-    world.call(message("hello"));
-    let mayor = world.mayor();
-    for _ in 1..Limits::default().effect_tries_max {
-        world.started_as(&mayor, Outcome::Failed { reason: "no disk".into() });
-        assert_eq!(world.agent(&mayor).status, AgentStatus::Working);
-        world.run(75 * SECOND);
+    let no_disk = Outcome::Failed { reason: "no disk".into() };
+    for (outcome, why) in [(no_disk, "no disk"), (Outcome::Full, "as many agents as it may")] {
+        let mut world = World::new();
+        world.facts.viewers = 1;
+        world.call(message("hello"));
+        let mayor = world.mayor();
+        for _ in 1..Limits::default().effect_tries_max {
+            world.started_as(&mayor, outcome.clone());
+            assert_eq!(world.agent(&mayor).status, AgentStatus::Working);
+            world.run(75 * SECOND);
+        }
+        world.started_as(&mayor, outcome);
+        let said = world.agent(&mayor).agent_status_message.expect("whoever looks is told");
+        assert!(said.contains(why), "{said}");
+        assert_eq!(world.agent(&mayor).status, AgentStatus::Idle);
+        world.call(message("more"));
+        assert_eq!(world.started.last().unwrap().prompt, "hello\n\nmore");
     }
-    world.started_as(&mayor, Outcome::Failed { reason: "no disk".into() });
-    let said = world.agent(&mayor).agent_status_message.expect("whoever looks is told");
-    assert!(said.contains("no disk"), "{said}");
-    assert_eq!(world.agent(&mayor).status, AgentStatus::Idle);
-    world.call(message("more"));
-    assert_eq!(world.started.last().unwrap().prompt, "hello\n\nmore");
 }
 
 #[test]

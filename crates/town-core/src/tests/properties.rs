@@ -136,6 +136,7 @@ impl Fuzz {
                     (Effect::Poll { .. }, 1) => Outcome::PullRequest(PullRequestState::Closed),
                     (_, 0 | 1) => Outcome::Done,
                     (_, 2) => Outcome::Draining,
+                    _ if n.is_multiple_of(2) => Outcome::Full,
                     _ => Outcome::Failed { reason: "no".into() },
                 };
                 return Some(Input::Outcome { key, outcome });

@@ -249,6 +249,21 @@ fn requested_changes_are_rework_that_the_review_waits_for() {
 }
 
 #[test]
+fn rework_that_is_asked_for_again_waits_for_the_earlier_on_the_same_branch() {
+    let mut world = World::new();
+    let (_, review, refinery) = world.in_review();
+    let first = request_changes(&mut world, &refinery);
+    let second = request_changes(&mut world, &refinery);
+    world.run(MINUTE);
+    let worker = world.bead(&first).assignee_agent_bead_id.unwrap();
+    assert_eq!((world.status(&first), world.status(&second)), (BeadStatus::InProgress, BeadStatus::Open));
+    world.gt_done(&worker, None);
+    world.run(MINUTE);
+    assert_eq!((world.status(&first), world.status(&second)), (BeadStatus::Closed, BeadStatus::InProgress));
+    assert_eq!(world.status(&review), BeadStatus::InProgress);
+}
+
+#[test]
 fn r2_after_30_minutes_an_idle_reviewer_loses_the_review() {
     let mut world = World::new();
     let (_, review, refinery) = world.in_review();

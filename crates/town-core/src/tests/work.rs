@@ -132,6 +132,23 @@ fn a_start_that_a_draining_container_refused_burns_no_try() {
 }
 
 #[test]
+fn a_full_container_costs_a_bead_no_try_and_is_asked_again_after_the_cooldown() {
+    let mut world = World::new();
+    let (bead, agent) = world.sling("a");
+    for _ in 0..10 {
+        outcome(&mut world, &agent.id, Outcome::Full);
+        assert_eq!(notices(&world.outputs), []);
+        let found = world.bead(&bead.bead_id);
+        assert_eq!((found.status, found.dispatch_attempts), (BeadStatus::Open, 0));
+        let holder = world.agent(&agent.id);
+        assert_eq!((holder.status, holder.current_hook_bead_id), (AgentStatus::Idle, Some(bead.bead_id.clone())));
+        assert_eq!(starts(&world.run(115 * SECOND)), [], "the cooldown holds");
+        let again = starts(&world.run(15 * SECOND));
+        assert_eq!(again.iter().map(|start| &start.agent_id).collect::<Vec<_>>(), [&agent.id]);
+    }
+}
+
+#[test]
 fn without_a_rig_nothing_is_started_and_the_agent_still_shows_working() {
     let mut world = World::new();
     let bead = world.issue("a");
