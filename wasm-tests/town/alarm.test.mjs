@@ -46,6 +46,17 @@ test("a town rings every 5 s with work at hand, every 5 min with work that canno
   expect(await toTheAlarm(town)).toBeLessThanOrEqual(5 * MINUTE);
 });
 
+test("a second call for one alarm finds what the first one set, and leaves nothing of it behind", async () => {
+  const town = await newTown("rung-twice");
+  await town.rest();
+  const left = await runInDurableObject(town.object, async (instance, state) => {
+    await state.storage.setAlarm(Date.now() + 60 * SECOND);
+    await instance.alarm();
+    return state.storage.getAlarm();
+  });
+  expect(left).toBe(null);
+});
+
 test("a tick asks the container what its agents do, and a container that does not run is not started for it", async () => {
   vi.useFakeTimers({ toFake: ["Date"] });
   const town = await newTown("observe");
