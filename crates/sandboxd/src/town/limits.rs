@@ -128,6 +128,8 @@ pub const RING_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const RINGS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Agents that are remembered after their end, for their status and events.
 pub const AGENTS_MAX: usize = 512;
+/// How long an agent may go on with its turn when another is to have its branch: enough for its last words.
+pub const GIVE_WAY: Duration = Duration::from_secs(5);
 /// A body of a call to the control server; a prompt and a system prompt fit well.
 pub const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Events and commands of one agent that wait for it. Beyond it the sender waits.

@@ -142,17 +142,22 @@ async fn a_branch_is_one_agents_at_a_time_and_the_last_one_that_the_town_sends_h
         request["branch"] = json!("gt/a");
         stage.post("/agents/start", request).await.0
     };
-    assert_eq!(on_its_branch("b", "write b.txt b\ntool busy.txt").await, 201);
+    assert_eq!(on_its_branch("b", "write b.txt b\nsh sleep 1\nwrite last.txt words").await, 201);
     stage.wait_for_file("a", "b.txt").await;
     assert_eq!(stage.status("a").await["exitReason"], "stopped");
     assert_eq!(stage.health().await["servers"], 1);
 
+    // A turn that ends soon may end.
+    assert_eq!(on_its_branch("c", "write c.txt c").await, 201);
+    assert!(stage.worktree("a").join("last.txt").exists());
+    assert_eq!(stage.status("b").await["exitReason"], "stopped");
+
     // Before either has a server: one of them gives way.
-    let (one, other) = tokio::join!(on_its_branch("c", "tool c.txt"), on_its_branch("d", "tool d.txt"));
+    let (one, other) = tokio::join!(on_its_branch("d", "tool d.txt"), on_its_branch("e", "tool e.txt"));
     assert!([one, other].contains(&201), "{one} {other}");
     until_async("one server", async || (stage.health().await["servers"] == 1).then_some(())).await;
     assert_eq!(stage.health().await["agents"], 1);
-    assert_eq!(stage.status("b").await["exitReason"], "stopped");
+    assert_eq!(stage.status("c").await["exitReason"], "stopped");
 }
 
 #[tokio::test]

@@ -70,7 +70,7 @@ fn reason(state: &str, input: &str) -> Option<Why> {
         "health" | "ready" if !is_draining => {
             Some(Seldom("it is asked while the town drains, and answered after that"))
         }
-        "agent-done" | "observed" | "outcome-draining" | "ready" if state != "working" => {
+        "agent-done" | "observed" | "outcome-draining" | "outcome-failed" | "ready" if state != "working" => {
             Some(Seldom("it is said of somebody at work, who has lost that meanwhile"))
         }
         _ => None,

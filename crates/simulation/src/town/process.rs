@@ -3,7 +3,7 @@
 //! | Rule | Where it is so |
 //! | --- | --- |
 //! | A container that was told to end takes no agent | `api/agents` |
-//! | One agent of a name, and of a branch, at a time: a start ends the one that runs, and waits for that | `agents::start` |
+//! | One agent of a name, and of a branch, at a time: a start ends the one that runs (of a branch after its turn, if that is over within 5 s), and waits for that | `agents::start` |
 //! | Every live agent's heart beats each 30 s, until SIGTERM | `home::keep_beating`, `drain` |
 //! | A process has an instance of its own, also when it is started again on the same disk | `town::run` |
 

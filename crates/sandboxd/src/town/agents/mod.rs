@@ -39,6 +39,7 @@ use super::home::Beat;
 use super::home::Place;
 use super::limits::AGENTS_MAX;
 use super::limits::COMMANDS_MAX;
+use super::limits::GIVE_WAY;
 use crate::clock::now_ms;
 use crate::log;
 use actor::Actor;
@@ -190,6 +191,9 @@ impl Agents {
                 return Err(StartError::Aborted);
             }
             log::info(ROLE, "agent_gives_way", json!({ "agent": other.request.agent_id, "to": request.agent_id }));
+            // Mostly it has just said that it is done, and a reviewer takes its place.
+            let at_rest = |view: &View| view.standing() != Standing::Working;
+            let _ = tokio::time::timeout(GIVE_WAY, other.view.clone().wait_for(at_rest)).await;
             let _ = other.end(false).await;
             other.commands.closed().await;
         }
