@@ -1,11 +1,12 @@
 //! Keeps what a role was started with, its tokens above all, from the programs that it starts.
 //!
 //! An agent runs as the same user, and a process may read the environment and the memory of its user's other processes. It may not
-//! of one that says that it is not to be dumped, unless it has a capability for that ([`SIGHT`]), as root may have. So `init` gives those up, for itself and for all
-//! that descends from it, before it starts anything. Container runtimes grant none of them by default.
+//! of one that says that it is not to be dumped, unless it has a capability for that ([`SIGHT`]), as root may have. So `init` gives
+//! those up, for itself and for all that descends from it, before it starts anything. Container runtimes grant none of them by default.
 //!
-//! The price: a role does not see any more whose a process is that runs as another user, or that is not to be dumped itself (`ssh-agent` is one), unless it
-//! descends from one of its own. Such a one that has left its parents outlives its session, and ends with the container.
+//! The price: a role does not see any more whose a process is that runs as another user, or that is not to be dumped itself
+//! (`ssh-agent` is one), unless it descends from one of its own. Such a one that has left its parents outlives its session, and ends
+//! with the container.
 //!
 //! On a machine that is no container, where `HOLDFAST_ROOT` says which folder stands for the disk, it stays as it is: the host finds what
 //! a dead one has left by its environment.

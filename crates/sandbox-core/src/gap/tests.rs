@@ -1,4 +1,5 @@
 //! What comes back after a gap, and what must not.
+#![cfg(test)]
 
 use super::*;
 use serde_json::Value;
