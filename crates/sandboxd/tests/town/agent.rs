@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `write FILE TEXT` | writes a file |
 //! | `sh COMMAND` | runs a command to its end, as a tool |
+//! | `think MS` | does nothing for so long, or until it is aborted |
 //! | `work FILE` | appends to a file until it is told of the eviction or aborted |
 //! | `tool FILE` | starts a process that appends to a file for ever, and waits for it: an abort does not end the process |
 //! | `stubborn` | from now on nobody is listened to but an abort |
@@ -201,6 +202,7 @@ impl Played {
                 let done = Command::new("sh").args(["-c", rest]).status().unwrap();
                 assert!(done.success(), "{rest}");
             }
+            "think" => tokio::time::sleep(Duration::from_millis(rest.parse().unwrap())).await,
             "work" => loop {
                 append(path::Path::new(rest));
                 tokio::time::sleep(Duration::from_millis(5)).await;

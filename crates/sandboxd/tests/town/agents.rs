@@ -142,7 +142,7 @@ async fn a_branch_is_one_agents_at_a_time_and_the_last_one_that_the_town_sends_h
         request["branch"] = json!("gt/a");
         stage.post("/agents/start", request).await.0
     };
-    assert_eq!(on_its_branch("b", "write b.txt b\nsh sleep 1\nwrite last.txt words").await, 201);
+    assert_eq!(on_its_branch("b", "write b.txt b\nthink 1000\nwrite last.txt words").await, 201);
     stage.wait_for_file("a", "b.txt").await;
     assert_eq!(stage.status("a").await["exitReason"], "stopped");
     assert_eq!(stage.health().await["servers"], 1);
