@@ -19,6 +19,8 @@
 mod agent;
 #[path = "../../crates/sandboxd/tests/support/process.rs"]
 mod process;
+#[path = "../../crates/sandboxd/tests/support/program.rs"]
+mod program;
 
 use agent::Agent;
 use axum::body::Bytes;

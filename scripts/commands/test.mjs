@@ -1,7 +1,7 @@
 /**
  * `npm test [-- SUITE…]`: sets up, runs every suite (or those named), and says in one line each how it went.
  *
- * A suite's output goes to `.holdfast/logs/test-<suite>.log`, and is shown if it fails. The agent, git and workerd are
+ * A suite's output goes to `.holdfast/logs/test-<suite>.log`; what tells of its failures is shown at the end. The agent, git and workerd are
  * real; nothing is skipped where they are missing: that is a failure.
  */
 
@@ -14,8 +14,8 @@ import { Failure } from "../lib/failure.mjs";
 import { ROOT, WORK, bin } from "../lib/paths.mjs";
 import { Progress } from "../lib/progress.mjs";
 
-/** Of a failed suite, this much output is shown. */
-const DETAIL_LINES = 200;
+/** Of a failed suite, at most this much output is shown. */
+const DETAIL_LINES = 120;
 
 /**
  * @typedef {object} Suite
@@ -25,9 +25,14 @@ const DETAIL_LINES = 200;
  * @property {number} minutesMax on two slow cores, with everything to compile; then it has hung
  * @property {RegExp} passed matches the lines that count, and captures the number
  * @property {RegExp} failed
+ * @property {RegExp} [detail] matches what tells of failures; without it, or where nothing matches, that is the end of the output
  */
 
-const NODE_TEST = { passed: /^ℹ pass (\d+)$/gm, failed: /^ℹ (?:fail|cancelled|skipped|todo) (\d+)$/gm };
+const NODE_TEST = {
+  passed: /^ℹ pass (\d+)$/gm,
+  failed: /^ℹ (?:fail|cancelled|skipped|todo) (\d+)$/gm,
+  detail: /^✖ failing tests:[^]*/gm,
+};
 const nodeTest = (...files) => [process.execPath, "--test", "--test-reporter=spec", "--test-concurrency=1", ...files];
 
 /** @type {Suite[]} from cheap to real */
@@ -38,6 +43,8 @@ const SUITES = [
     command: ["cargo", "test", "--locked", "--no-fail-fast"],
     passed: /^test result: .* (\d+) passed/gm,
     failed: /^test result: .* (\d+) failed/gm,
+    // Of a test that fails, and of a binary that does not come to its end.
+    detail: /^failures:\n\n[^]*?^test result: .*$|^Caused by:\n.*$/gm,
   },
   {
     name: "scripts",
@@ -84,6 +91,7 @@ export async function main() {
   for (const { name, passed, failed, ms } of results) console.log(row(name, passed, failed, minutes(ms)));
   const sum = (key) => results.reduce((total, result) => total + result[key], 0);
   console.log(row("all", sum("passed"), sum("failed"), minutes(sum("ms"))));
+  for (const { name, failed, detail } of results) if (failed > 0) console.log(`\n${name}:\n${detail}`);
   console.log(`\n${sum("passed")} passed, ${sum("failed")} failed`);
   return sum("failed") === 0 ? 0 : 1;
 }
@@ -96,9 +104,9 @@ function choose(names) {
 
 /**
  * @param {Suite} suite
- * @returns {Promise<{name: string, passed: number, failed: number, ms: number}>}
+ * @returns {Promise<{name: string, passed: number, failed: number, ms: number, detail: string}>}
  */
-async function runSuite({ name, command, cwd = ".", minutesMax, passed, failed }) {
+async function runSuite({ name, command, cwd = ".", minutesMax, passed, failed, detail }) {
   const started = Date.now();
   const progress = new Progress(`Testing ${name}`);
   const log = join(WORK, "logs", `test-${name}.log`);
@@ -118,12 +126,15 @@ async function runSuite({ name, command, cwd = ".", minutesMax, passed, failed }
   // A suite that found nothing, or broke before it could count, has failed.
   if (result.failed === 0 && (code !== 0 || result.passed === 0)) result.failed = 1;
   progress.end(result.failed === 0);
-  if (result.failed > 0) {
-    console.log(output.trimEnd().split("\n").slice(-DETAIL_LINES).join("\n"));
-    const why = code === null ? `was stopped after ${minutes(result.ms)} minutes` : "failed";
-    console.log(`\n${name} ${why}; all of its output: ${log}\n`);
-  }
-  return result;
+  const why = code === null ? `was stopped after ${minutes(result.ms)} minutes` : "failed";
+  return { ...result, detail: `${excerpt(output, detail)}\n\n${name} ${why}; all of its output: ${log}` };
+}
+
+/** What tells of failures in a suite's output, or else its end. */
+function excerpt(output, detail) {
+  const parts = detail ? (output.match(detail) ?? []) : [];
+  const text = parts.length > 0 ? parts.join("\n\n") : output;
+  return text.trimEnd().split("\n").slice(-DETAIL_LINES).join("\n");
 }
 
 function count(output, pattern) {

@@ -22,6 +22,9 @@ mod log;
 mod memory;
 mod overrides;
 mod processes;
+#[cfg(test)]
+#[path = "../tests/support/program.rs"]
+mod program;
 mod secrecy;
 mod session;
 mod town;

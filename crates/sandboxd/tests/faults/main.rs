@@ -15,6 +15,8 @@ mod object;
 mod places;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/program.rs"]
+mod program;
 mod refusals;
 mod stage;
 mod store;

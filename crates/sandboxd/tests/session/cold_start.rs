@@ -1,6 +1,7 @@
 //! A session whose container is lost: what is kept elsewhere, and how it comes back in an empty one.
 
 use crate::outcome;
+use crate::program;
 use crate::stage::Stage;
 use crate::stage::git;
 use crate::start_sleeping_tool;
@@ -60,9 +61,8 @@ async fn an_ended_container_loses_neither_the_conversation_nor_a_file() {
     let unpushed = git(&stage.workspace(), &["rev-parse", "HEAD"]);
     let index = fs::read(stage.workspace().join(".git/index")).unwrap();
     let hook = stage.workspace().join(".git/hooks/post-index-change");
-    fs::write(&hook, format!("#!/bin/sh\ntouch {}/hook-ran\n", stage.folder.path().display())).unwrap();
+    program::install(&hook, &format!("#!/bin/sh\ntouch {}/hook-ran\n", stage.folder.path().display()));
     git(&stage.workspace(), &["config", "core.hooksPath", ".git/hooks"]);
-    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
 
     end_container(&mut stage).await;
     // The agent's branch and index are as they were, and no hook has run.

@@ -12,6 +12,8 @@ mod models;
 mod preparation;
 #[path = "../support/process.rs"]
 mod process;
+#[path = "../support/program.rs"]
+mod program;
 mod stage;
 mod turns;
 mod verdicts;

@@ -1,6 +1,7 @@
 //! What a session needs around it: `sandboxd session`, the scripted model, a bare remote.
 
 use crate::process;
+use crate::program;
 use crate::worker::INGEST_SECRET;
 use crate::worker::Worker;
 use crate::worker::execution_of;
@@ -12,7 +13,6 @@ use serde_json::json;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
@@ -154,13 +154,11 @@ impl Stage {
     pub fn end_the_next_import(&mut self) {
         let (folder, kilo) = (self.folder.path(), self.kilo.take().unwrap());
         let (script, ended) = (folder.join("short-of-memory/kilo"), folder.join("ended"));
-        fs::create_dir(folder.join("short-of-memory")).unwrap();
         let (mark, real) = (ended.display(), kilo.display());
         let text = format!(
             "#!/bin/sh\n[ $1 = import ] && [ ! -e {mark} ] && touch {mark} && kill -9 $$\nexec {real} \"$@\"\n"
         );
-        fs::write(&script, text).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+        program::install(&script, &text);
         self.kilo = Some(script);
     }
 

@@ -4,6 +4,7 @@
 //! Each binary uses a part of it.
 #![allow(dead_code)]
 
+use crate::program;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -18,7 +19,6 @@ use serde_json::Value;
 use serde_json::json;
 use std::convert::Infallible;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -69,10 +69,7 @@ pub struct Said {
 impl Agent {
     /// Stands by in `folder`, which is for the search path of `sandboxd`.
     pub fn start(folder: &Path) -> Self {
-        fs::create_dir_all(folder).unwrap();
-        let kilo = folder.join("kilo");
-        fs::write(&kilo, KILO.replace("FOLDER", folder.to_str().unwrap())).unwrap();
-        fs::set_permissions(&kilo, fs::Permissions::from_mode(0o755)).unwrap();
+        program::install(&folder.join("kilo"), &KILO.replace("FOLDER", folder.to_str().unwrap()));
         let shared = Shared {
             said: Mutex::new(Said { messages: json!([]), refusal: None, status: json!({}) }),
             streams: Mutex::default(),

@@ -13,6 +13,7 @@
 //! | `deaf` | from now on an abort is not answered |
 //! | `die` | ends the server |
 
+use crate::program;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
@@ -29,7 +30,6 @@ use serde_json::json;
 use std::convert::Infallible;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path;
 use std::process::Command;
 use std::sync::Arc;
@@ -45,15 +45,12 @@ const EVICTION: &str = "This container is about to be shut down.";
 
 /// Puts the program `kilo` into `folder`, which is for the search path of `sandboxd`.
 pub fn install(folder: &path::Path) {
-    fs::create_dir_all(folder).unwrap();
     let this = std::env::current_exe().unwrap();
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = serve ] || exit 0\nPLAYED_PORT=$5 exec {} --exact agent::plays_the_agent_server --ignored --nocapture\n",
         this.display()
     );
-    let kilo = folder.join("kilo");
-    fs::write(&kilo, script).unwrap();
-    fs::set_permissions(&kilo, fs::Permissions::from_mode(0o755)).unwrap();
+    program::install(&folder.join("kilo"), &script);
 }
 
 #[test]

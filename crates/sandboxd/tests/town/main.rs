@@ -10,6 +10,8 @@ mod folders;
 mod hydration;
 mod kilo;
 mod lost_calls;
+#[path = "../support/program.rs"]
+mod program;
 mod reviews;
 mod stage;
 mod streams;

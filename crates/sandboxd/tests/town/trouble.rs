@@ -1,12 +1,12 @@
 //! Evictions in which git, an agent or the platform does not do what it should.
 
+use crate::program;
 use crate::stage::Stage;
 use crate::support::until;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Instant;
 
@@ -23,14 +23,12 @@ async fn hooks_that_fail_or_hang_save_nothing_from_being_saved() {
     let mut stage = Stage::new().await;
     stage.start("a", "write a.txt a").await;
     let hooks = stage.folder.path().join("root/workspace/rigs/r1/repo/.git/hooks");
-    fs::create_dir_all(&hooks).unwrap();
     for (name, script) in [
         ("pre-commit", "#!/bin/sh\nexit 1\n"),
         ("pre-push", "#!/bin/sh\nsleep 600\n"),
         ("commit-msg", "#!/bin/sh\nexit 1\n"),
     ] {
-        fs::write(hooks.join(name), script).unwrap();
-        fs::set_permissions(hooks.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        program::install(&hooks.join(name), script);
     }
     assert_eq!(stage.evict(), Some(0));
     assert_eq!(stage.on_remote("gt/a", "a.txt").as_deref(), Some("a"));

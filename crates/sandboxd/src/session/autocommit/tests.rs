@@ -1,9 +1,9 @@
 //! The end of a turn, with real git, real hooks and a real remote.
 
 use super::*;
+use crate::program;
 use crate::session::git::GitUrl;
 use crate::session::redact::Redactor;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Stage {
             user: "x",
             redactor: Redactor::default(),
             environment: names.map(|name| (name, "kilo@example.com".to_owned())).into_iter().chain([path]).collect(),
-            local_timeout: Duration::from_secs(2),
+            local_timeout: Duration::from_secs(60),
         };
         Self { folder, paths, git }
     }
@@ -60,8 +60,7 @@ impl Stage {
 
     fn hook(&self, script: &str) {
         let hook = self.paths.workspace.join(".git/hooks/pre-commit");
-        fs::write(&hook, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
+        program::install(&hook, &format!("#!/bin/sh\n{script}\n"));
     }
 }
 
@@ -108,7 +107,7 @@ async fn what_is_not_to_be_committed_is_skipped_and_that_is_a_success() {
 #[tokio::test]
 async fn hooks_that_refuse_or_hang_and_a_lock_that_was_left_do_not_cost_the_work() {
     let mut stage = Stage::new();
-    stage.git.local_timeout = Duration::from_secs(1);
+    stage.git.local_timeout = Duration::from_secs(5);
     for (name, hook) in [("refuses", "exit 1"), ("hangs", "sleep 600")] {
         stage.hook(hook);
         stage.run(&format!("echo {name} > {name}; touch .git/index.lock"));

@@ -21,14 +21,13 @@ async fn hooks_that_fail_hang_or_rewrite_lose_nothing() {
     for script in ["exit 1", "sleep 600", rewrite] {
         let stage = Stage::new();
         let worktree = stage.worktree(BRANCH).await;
+        let ran = stage.folder.path().join("ran");
         for name in ALL {
-            hook(worktree.common_dir(), name, script);
+            hook(worktree.common_dir(), name, &format!("touch {}; {script}", ran.display()));
         }
         fs::write(worktree.path().join("a"), "a").unwrap();
-        let start = Instant::now();
         let receipt = stage.save(&worktree, BRANCH).await;
         assert_eq!(receipt.outcome, Outcome::Pushed, "{script}: {receipt:?}");
-        assert!(start.elapsed() < Duration::from_secs(30), "{script}");
         assert_eq!(stage.on_remote(BRANCH, "a").as_deref(), Some("a"));
         assert_eq!(stage.on_remote(BRANCH, "README").as_deref(), Some("hello"));
         let subject = git(&stage.remote, &["log", "-1", "--format=%s", BRANCH]);
@@ -37,6 +36,7 @@ async fn hooks_that_fail_hang_or_rewrite_lose_nothing() {
         stage.worktree("gt/maple/2").await;
         let merge = stage.manager.merge(&stage.repo(), &branch(BRANCH), &branch("main")).await;
         assert_eq!(merge.status, MergeStatus::Merged, "{script}: {merge:?}");
+        assert!(!ran.exists(), "{script}");
     }
 }
 
@@ -55,7 +55,7 @@ async fn hooks_elsewhere_and_signatures_are_not_asked_for() {
 
 #[tokio::test]
 async fn a_filter_that_hangs_ends_with_the_time_and_leaves_no_process() {
-    let stage = Stage::within(Duration::from_secs(3));
+    let stage = Stage::within(Duration::from_secs(10));
     stage.push_as_somebody("main", ".gitattributes", "*.big filter=hang\n");
     let worktree = stage.worktree(BRANCH).await;
     let pid = stage.folder.path().join("pid");
@@ -63,7 +63,7 @@ async fn a_filter_that_hangs_ends_with_the_time_and_leaves_no_process() {
     fs::write(worktree.path().join("a.big"), "a").unwrap();
     let receipt = stage.save(&worktree, BRANCH).await;
     let Outcome::NotCommitted { reason } = receipt.outcome else { panic!("{receipt:?}") };
-    assert!(reason.contains("did not end within 3 s"), "{reason}");
+    assert!(reason.contains("did not end within 10 s"), "{reason}");
     let process = format!("/proc/{}/stat", fs::read_to_string(pid).unwrap().trim());
     let end = Instant::now() + Duration::from_secs(10);
     while fs::read_to_string(&process).is_ok_and(|stat| !stat.contains(") Z ")) {

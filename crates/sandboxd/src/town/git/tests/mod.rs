@@ -22,6 +22,7 @@ use super::Settings;
 use super::Tokens;
 use super::Worktree;
 use super::save::Receipt;
+use crate::program;
 use crate::session::config::Author;
 use protocol::id::RigId;
 use std::fs;
@@ -187,9 +188,5 @@ pub fn command(folder: &Path, arguments: &[&str]) -> Command {
 
 /// Makes a hook of the clone at `repo`, which all its worktrees share.
 pub fn hook(git_dir: &Path, name: &str, script: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    let path = git_dir.join("hooks").join(name);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    program::install(&git_dir.join("hooks").join(name), &format!("#!/bin/sh\n{script}\n"));
 }
