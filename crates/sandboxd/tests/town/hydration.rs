@@ -65,6 +65,31 @@ async fn a_list_that_cannot_be_read_at_once_is_read_again() {
 }
 
 #[tokio::test]
+async fn who_was_lost_takes_its_branch_from_nobody_that_the_town_has_started_meanwhile() {
+    let stage = Stage::new().await;
+    {
+        let mut town = stage.worker.town.lock().unwrap();
+        town.registry = json!([entry(stage.request("lost", "polecat", "write lost.txt l"))]);
+        town.silent = vec!["container-registry"];
+    }
+    let stage = stage.restarted(&with("\"hydration_ms\":500")).await;
+    let mut other = stage.request("other", "polecat", "write other.txt o");
+    other["branch"] = json!("gt/lost");
+    assert_eq!(stage.post("/agents/start", other).await.0, 201);
+
+    stage.worker.town.lock().unwrap().silent = vec![];
+    let named = async || {
+        let registry = stage.worker.town.lock().unwrap().registry.clone();
+        (registry[0]["agentId"] == "other" && registry.as_array()?.len() == 1).then_some(())
+    };
+    until_async("the lost one to be given up", named).await;
+    assert_eq!(stage.logged("agent_hydrated").len(), 1);
+    assert_eq!(stage.status("other").await["status"], "running");
+    assert_eq!(stage.health().await["servers"], 1);
+    assert!(!stage.worktree("lost").join("lost.txt").exists());
+}
+
+#[tokio::test]
 async fn who_was_not_brought_back_before_the_end_is_left_to_the_next_container() {
     let stage = Stage::new().await;
     let (_host, url) = deaf_host();

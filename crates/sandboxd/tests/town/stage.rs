@@ -45,7 +45,10 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         make_remote(folder.path());
         agent::install(&folder.path().join("bin"));
-        Self::in_folder(folder, Worker::start(), limits, NO_MODEL.to_owned()).await
+        let stage = Self::in_folder(folder, Worker::start(), limits, NO_MODEL.to_owned()).await;
+        // From here on it reads no list of agents, which a test may leave for the next container.
+        stage.worker.wait_for("container-registry", 1).await;
+        stage
     }
 
     /// With the agent's real program, which talks to the model there.
