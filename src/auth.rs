@@ -161,7 +161,9 @@ pub struct TicketClaims {
     #[serde(rename = "type")]
     pub kind: String,
     pub user_id: String,
-    pub kilo_session_id: String,
+    /// Absent where the preparation has failed: then there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kilo_session_id: Option<String>,
     #[serde(alias = "sessionId")]
     pub cloud_agent_session_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,14 +10,20 @@ use crate::http;
 use crate::http::BodyError;
 use crate::object;
 use crate::object::now_ms;
+use crate::session::routes;
+use crate::trpc::CALL_MS;
 use crate::trpc::internal_key;
 use crate::user;
 use object_core::directory::Answer;
 use object_core::directory::Call;
 use object_core::time::SECOND;
+use protocol::id::SessionId;
+use protocol::id::UserId;
 use protocol::trpc::parse_stream_ticket;
 use serde_json::Value;
 use serde_json::json;
+use session_core::message::Call as SessionCall;
+use session_core::message::PREPARATION_FAILED;
 use worker::Env;
 use worker::Request;
 use worker::Response;
@@ -48,22 +54,19 @@ pub async fn issue(mut request: Request, env: &Env, config: &Config) -> worker::
         None => format!("user:{user}"),
     };
     let owned = user::call(env, &owner, &Call::Owns { session: ticket.session.to_string() }).await?;
-    let Answer::Owned { entry: Some(entry) } = owned else {
-        return refuse(
-            403,
-            match ticket.organization_id {
-                Some(_) => "Organization does not own this session",
-                None => "Session not found or access denied",
-            },
-        );
+    let kilo_session_id = match owned {
+        Answer::Owned { entry: Some(entry) } => Some(entry.kilo_session_id),
+        _ if has_failed(env, &user, &ticket.session).await? => None,
+        _ if ticket.organization_id.is_some() => return refuse(403, "Organization does not own this session"),
+        _ => return refuse(403, "Session not found or access denied"),
     };
     let now = now_ms();
     let expires_at = now.saturating_add(TICKET_LIFE_MS).div_euclid(SECOND);
     let claims = TicketClaims {
         kind: "stream_ticket".into(),
         user_id: user.to_string(),
-        kilo_session_id: entry.kilo_session_id,
-        cloud_agent_session_id: entry.cloud_agent_session_id,
+        kilo_session_id,
+        cloud_agent_session_id: ticket.session.to_string(),
         organization_id: ticket.organization_id,
         nonce: object::entropy()?.uuid(),
         iat: now.div_euclid(SECOND),
@@ -73,4 +76,10 @@ pub async fn issue(mut request: Request, env: &Env, config: &Config) -> worker::
         Some(token) => http::json(200, &json!({ "ticket": token, "expiresAt": expires_at })),
         None => refuse(500, "NEXTAUTH_SECRET is not configured"),
     }
+}
+
+/// Whether this is a session of the user's that is listed no more because its preparation has failed: who comes back to it is told why.
+async fn has_failed(env: &Env, user: &UserId, session: &SessionId) -> worker::Result<bool> {
+    let view = routes::call(env, user, session, &SessionCall::View, CALL_MS).await?;
+    Ok(view.is_err_and(|error| error.error.as_deref() == Some(PREPARATION_FAILED)))
 }

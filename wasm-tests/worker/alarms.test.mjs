@@ -161,9 +161,13 @@ test("a preparation that no container takes on is given up after 12 minutes, and
   stopClock();
   pass(12 * MINUTE);
   await session.ring();
-  expect(await viewer.next(ofType("preparing"))).toMatchObject({ data: { step: "failed", message: "Preparation took too long" } });
+  expect(await viewer.next(ofType("preparing"))).toMatchObject({ data: { step: "failed", message: "The container did not begin in time" } });
   await eventually(listed, (sessions) => sessions.length === 0);
   await expectRest(session);
   expect(await session.view()).toBe(undefined);
-  expect((await askTicket(session.headers, { cloudAgentSessionId: session.id })).status).toBe(403);
+  // Who comes back to it is told why; whose it is not, nothing.
+  const status = { type: "error", message: "The container did not begin in time" };
+  expect(await (await watch(session)).next(isConnected)).toMatchObject({ data: { cloudStatus: status } });
+  const stranger = await newSession("stranger");
+  expect((await askTicket(stranger.headers, { cloudAgentSessionId: session.id })).status).toBe(403);
 });

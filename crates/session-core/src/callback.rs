@@ -192,12 +192,14 @@ fn gate_result(db: &dyn Database, execution: &ExecutionId) -> Result<Option<Valu
     Ok(result.filter(|result| result.to_string().len() <= TEXT_BYTES_MAX))
 }
 
-/// The text of the agent's last message, from the log. The messages of its sub-agents are those of other sessions.
+/// The text of the agent's last message, from the log. The messages of its sub-agents are those of other sessions, and what it wrote when it condensed
+/// the conversation is no answer.
 fn last_assistant_text(db: &dyn Database, kilo_session: &KiloSessionId) -> Result<Option<String>, DatabaseError> {
     // JSON that is nested too deeply for SQLite is an error to `json_extract`.
     let rows = db.query(
         "SELECT substr(key, 9) FROM entity WHERE key >= 'message/' AND key < 'message0' AND CASE WHEN json_valid(data)
-            THEN json_extract(data, '$.properties.info.role') = 'assistant' AND json_extract(data, '$.properties.info.sessionID') = ? END
+            THEN json_extract(data, '$.properties.info.role') = 'assistant' AND json_extract(data, '$.properties.info.sessionID') = ?
+            AND json_extract(data, '$.properties.info.summary') IS NOT TRUE END
          ORDER BY id DESC LIMIT 1",
         &[kilo_session.as_str().into()],
     )?;

@@ -131,10 +131,11 @@ impl Step<'_> {
     }
 
     /// The turn that `prepareSession` described.
-    pub fn begin_first_turn(&mut self, mut session: SessionRow, reply: Option<ReplyTo>) -> Result<(), DatabaseError> {
+    pub fn begin_first_turn(&mut self, session: SessionRow, reply: Option<ReplyTo>) -> Result<(), DatabaseError> {
+        // An earlier start may have given it to the agent without anybody knowing, and the agent takes no message twice.
         let message_id = match session.input.initial_message_id.clone() {
-            Some(id) => id,
-            None => self.new_message_id()?,
+            Some(id) if !store::has_message(self.db, &id)? => id,
+            _ => self.new_message_id()?,
         };
         let prompt = Prompt {
             message_id,
@@ -146,7 +147,6 @@ impl Step<'_> {
             auto_commit: session.input.auto_commit,
             condense_on_complete: session.input.condense_on_complete,
         };
-        session.initiated_at = Some(self.now);
         self.begin(session, prompt, reply)
     }
 
@@ -165,12 +165,14 @@ impl Step<'_> {
         for forgotten in store::prune_executions(self.db)? {
             forget_letter(self.db, &forgotten)?;
         }
+        let has_conversation = session.initiated_at.is_some();
+        session.initiated_at.get_or_insert(self.now);
         session.active = Some(id.clone());
         session.changed_at = self.now;
         store::save_session(self.db, &session)?;
         let Some(row) = store::execution(self.db, &id)? else { return Ok(()) };
         let turn = turn_plan(self, &session, &row, secret, prompt);
-        self.owe_work(&session, Some(turn), reply)
+        self.owe_work(&session, Some(turn), has_conversation, reply)
     }
 
     /// The agent took the prompt: from here on the execution's own deadlines govern.

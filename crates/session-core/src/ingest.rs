@@ -229,7 +229,9 @@ impl Step<'_> {
             }
             "interrupted" => {
                 let reason = text("reason").unwrap_or("User interrupted");
-                self.end_execution(id, Status::Interrupted, Some(reason))?;
+                if self.end_execution(id, Status::Interrupted, Some(reason))? {
+                    self.broadcast_cloud_status(id.as_str(), "ready", None, None)?;
+                }
             }
             "autocommit_started" if self.is_live(id)? => {
                 self.broadcast_cloud_status(

@@ -98,6 +98,9 @@ impl Call {
     }
 }
 
+/// The code with which a [`Call::View`] finds nothing where a preparation has failed. A viewer that connects is told why.
+pub const PREPARATION_FAILED: &str = "PREPARATION_FAILED";
+
 /// A new session.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registration {

@@ -184,7 +184,7 @@ impl Step<'_> {
         } else {
             reply
         };
-        self.owe_work(&session, None, waits_for_work)
+        self.owe_work(&session, None, false, waits_for_work)
     }
 
     /// The directory will not have it. Whether an earlier try got through is unknown, so the removal is owed.
@@ -232,8 +232,13 @@ impl Step<'_> {
                 refusal(Code::BadRequest, "Session has already been initiated")
             }
             Some(mut session) => {
+                let upstream = session.input.upstream_branch.clone();
                 for change in changes {
                     change.apply(&mut session.input);
+                }
+                if session.input.upstream_branch != upstream {
+                    // Where the preparation left the workspace is not where the first turn begins.
+                    session.branch = None;
                 }
                 // What each change may be was checked where it came in; this depends on what is kept.
                 if session.input.mode.lacks_prompt(session.input.append_system_prompt.as_deref()) {

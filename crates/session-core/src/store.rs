@@ -294,6 +294,11 @@ pub fn executions(db: &dyn Database) -> Result<i64, DatabaseError> {
     db.query("SELECT COUNT(*) FROM execution", &[])?.first().map_or(Ok(0), |row| row.get(0))
 }
 
+/// Whether an execution was begun with this message.
+pub fn has_message(db: &dyn Database, message: &MessageId) -> Result<bool, DatabaseError> {
+    Ok(!db.query("SELECT 1 FROM execution WHERE message = ?", &[message.as_str().into()])?.is_empty())
+}
+
 /// The newest attempt.
 pub fn work(db: &dyn Database) -> Result<Option<WorkRow>, DatabaseError> {
     let rows = db.query(

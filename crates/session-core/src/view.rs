@@ -4,6 +4,7 @@ use crate::Step;
 use crate::callback::undelivered;
 use crate::limits::Limits;
 use crate::message::Answer;
+use crate::message::PREPARATION_FAILED;
 use crate::store;
 use crate::store::ExecutionRow;
 use crate::store::Status;
@@ -34,7 +35,9 @@ pub fn sandbox_id(organization: Option<&str>, user: &UserId, bot: Option<&str>) 
 impl Step<'_> {
     pub fn view(&mut self, reply: ReplyTo) -> Result<(), DatabaseError> {
         let Some(session) = store::session(self.db)? else {
-            self.reply(reply, Err(TrpcError::new(Code::NotFound, "Session not found")));
+            let error = store::tombstone(self.db)?.map(|_| PREPARATION_FAILED.to_owned());
+            let not_found = TrpcError::new(Code::NotFound, "Session not found");
+            self.reply(reply, Err(TrpcError { error, ..not_found }));
             return Ok(());
         };
         let show = |row: ExecutionRow| execution_view(row, &self.config.limits, self.now);

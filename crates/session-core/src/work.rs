@@ -53,11 +53,13 @@ struct Failure {
 }
 
 impl Step<'_> {
-    /// Owes the next attempt: a preparation, or with `turn` the start of an execution.
+    /// Owes the next attempt: a preparation, or with `turn` the start of an execution. A container that lost its disk brings back the
+    /// conversation of a session that has one.
     pub fn owe_work(
         &mut self,
         session: &SessionRow,
         turn: Option<TurnPlan>,
+        has_conversation: bool,
         reply: Option<ReplyTo>,
     ) -> Result<(), DatabaseError> {
         // Whose events the steps are: `prep_<session>` while the session comes up by itself, else the execution.
@@ -80,8 +82,7 @@ impl Step<'_> {
         )?;
         store::prune_attempts(self.db, attempt)?;
         let url = self.session_url(session, "progress");
-        let earlier_turns = store::executions(self.db)?.saturating_sub(i64::from(turn.is_some()));
-        let snapshot = Snapshot { url: self.session_url(session, "snapshot"), restore: earlier_turns > 0 };
+        let snapshot = Snapshot { url: self.session_url(session, "snapshot"), restore: has_conversation };
         let work = Work {
             attempt: attempt.unsigned_abs(),
             workspace: workspace(session),
@@ -211,7 +212,7 @@ impl Step<'_> {
         let Some(session) = store::session(self.db)? else { return Ok(false) };
         let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
         execute(self.db, "UPDATE work SET ended = 1 WHERE attempt = ?", &[work.attempt.into()])?;
-        self.owe_work(&session, None, reply)?;
+        self.owe_work(&session, None, false, reply)?;
         let next = work.attempt.saturating_add(1);
         execute(self.db, "UPDATE work SET since = ? WHERE attempt = ?", &[work.since.into(), next.into()])?;
         Owed::<Effect>::retry_at(self.db, &work_key(next), again_at)?;
@@ -226,13 +227,9 @@ impl Step<'_> {
         let Some(session) = store::session(self.db)? else { return Ok(()) };
         let reply = Owed::<Effect>::settle(self.db, &work_key(work.attempt))?.and_then(|debt| debt.reply_to);
         self.save_step(&work, sandbox::Step::Failed, &failure.message, true)?;
-        let mut message = failure.message.clone();
         match &work.execution {
             Some(execution) => {
                 self.fail_execution(execution, Status::Failed, &failure.message, "error", None)?;
-                if work.source.starts_with("prep_") {
-                    message = format!("Auto-initiate failed: {message}");
-                }
             }
             None => {
                 self.forget_session(&session)?;
@@ -246,9 +243,16 @@ impl Step<'_> {
             }
         }
         // Only now, when the state is consistent: a front end reacts at once (spec/session.md 7.3).
-        self.broadcast_preparing(&work.source, sandbox::Step::Failed, &message)?;
+        self.broadcast_failed(&work, &failure.message)?;
         self.reply_if(reply, Err(start_error(failure)));
         Ok(())
+    }
+
+    /// The last step of work that failed, whoever found out.
+    fn broadcast_failed(&mut self, work: &WorkRow, message: &str) -> Result<(), DatabaseError> {
+        let begins_by_itself = work.execution.is_some() && work.source.starts_with("prep_");
+        let prefix = if begins_by_itself { "Auto-initiate failed: " } else { "" };
+        self.broadcast_preparing(&work.source, sandbox::Step::Failed, &format!("{prefix}{message}"))
     }
 
     /// The bound of a preparation or start, whatever happens.
@@ -256,12 +260,12 @@ impl Step<'_> {
         let deadline = self.work_deadline()?;
         match store::work(self.db)? {
             Some(work) if deadline.is_some_and(|at| at <= self.now) => {
-                let failure = Failure {
-                    code: "WORKSPACE_SETUP_FAILED".into(),
-                    message: "Preparation took too long".into(),
-                    retryable: true,
+                let (code, message) = if work.n > 0 {
+                    ("WORKSPACE_SETUP_FAILED", "Preparation took too long")
+                } else {
+                    ("SANDBOX_CONNECT_FAILED", "The container did not begin in time")
                 };
-                self.work_failed(work, failure)
+                self.work_failed(work, Failure { code: code.into(), message: message.into(), retryable: true })
             }
             _ => Ok(()),
         }
@@ -288,6 +292,7 @@ impl Step<'_> {
             return self.broadcast_ready(&work.source, session.branch.as_deref(), None);
         }
         let error = error.unwrap_or("The execution ended before it began");
+        self.broadcast_failed(&work, error)?;
         let failure = Failure { code: "WRAPPER_START_FAILED".into(), message: error.to_owned(), retryable: false };
         self.reply_if(reply, Err(start_error(failure)));
         Ok(())

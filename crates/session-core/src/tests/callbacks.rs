@@ -48,6 +48,9 @@ fn a_finished_execution_owes_exactly_one_callback() {
             event("message.part.updated", json!({"part": {"id": part, "messageID": "m2", "type": kind, "text": text}})),
         );
     }
+    // What it writes when it condenses the conversation is not its answer.
+    let summary = json!({"id": "m3", "role": "assistant", "sessionID": KILO_SESSION, "summary": true});
+    world.frame(&execution, event("message.updated", json!({ "info": summary })));
     complete(&mut world, &execution);
     complete(&mut world, &execution);
     let sent = posts(&world.alarm());

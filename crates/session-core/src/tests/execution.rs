@@ -165,16 +165,51 @@ fn whatever_ends_a_first_turn_before_it_began_leaves_it_to_be_initiated() {
         world.pass(3 * 60_000);
         world.tick();
     };
-    for end in [fatal, interrupted, grace, bound] {
+    for (end, last) in [(fatal, "error"), (interrupted, "ready"), (grace, "error"), (bound, "error")] {
         let (mut world, reply, execution, start) = starting();
+        world.report(&start, 1, Step::KiloServer, None);
+        world.outputs.clear();
         end(&mut world, &execution);
         assert!(world.reply(reply).unwrap().is_err());
-        world.fail_work(&start, 1);
+        world.fail_work(&start, 2);
+        // Viewers wait for the end of what they saw beginning, and hear of it once.
+        let told = broadcasts(&world.outputs, "preparing");
+        assert_eq!((told.len(), &told[0]["step"]), (1, &json!("failed")));
+        assert_eq!(broadcasts(&world.outputs, "cloud.status").last().unwrap()["cloudStatus"]["type"], last);
         let view = world.view();
         assert_eq!((&view["initiatedAt"], &view["execution"]), (&Value::Null, &Value::Null));
         world.call(Call::Initiate);
         assert_eq!(world.view()["execution"]["status"], "pending");
     }
+}
+
+/// The agent takes no message twice, and may have had this one: with it the session could never be initiated again.
+#[test]
+fn a_first_turn_that_is_begun_again_is_another_message() {
+    let named = "msg_0123456789abABCDEFGHIJKLMN";
+    let mut world = World::prepared(json!({"initialMessageId": named}));
+    let mut messages = vec![];
+    for _ in 0..2 {
+        world.call(Call::Initiate);
+        let work = world.asked_work();
+        assert!(!work.snapshot.as_ref().unwrap().restore, "there is no conversation yet");
+        let turn = work.turn.clone().unwrap();
+        messages.push(turn.message_id.to_string());
+        world.connect(&turn.execution_id, &work);
+        world.frame(&turn.execution_id, json!({"streamEventType": "interrupted"}));
+    }
+    assert_eq!(messages[0], named);
+    assert_ne!(messages[1], named);
+}
+
+#[test]
+fn who_is_interrupted_while_it_commits_does_not_go_on_committing_before_the_viewers() {
+    let (mut world, execution, _) = World::running();
+    world.frame(&execution, json!({"streamEventType": "autocommit_started", "data": {"message": "m"}}));
+    world.frame(&execution, json!({"streamEventType": "interrupted"}));
+    let statuses = broadcasts(&world.outputs, "cloud.status");
+    let kinds: Vec<_> = statuses.iter().map(|status| status["cloudStatus"]["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["finalizing", "ready"]);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::message::PREPARATION_FAILED;
 use crate::store;
 use protocol::trpc::Change;
 
@@ -78,7 +79,8 @@ fn a_failed_preparation_leaves_a_tombstone_and_nothing_else() {
     let failed = world.fail_work(&work, 1);
     assert_eq!(broadcasts(&failed, "preparing"), [json!({"step": "failed", "message": "boom"})]);
     assert_eq!(world.reply(reply).unwrap().unwrap_err().error.as_deref(), Some("WORKSPACE_SETUP_FAILED"));
-    assert_eq!(world.view(), Value::Null);
+    let view = world.call(Call::View);
+    assert_eq!(world.reply(view).unwrap().unwrap_err().error.as_deref(), Some(PREPARATION_FAILED));
     let connected = world.core.connected(&world.db, world.now, &SessionId::parse(SESSION).unwrap()).unwrap();
     assert!(connected.contains(r#"{"cloudStatus":{"message":"boom","type":"error"}}"#), "{connected}");
     let owed = world.alarm();
@@ -174,7 +176,23 @@ fn a_container_that_cannot_be_reached_is_asked_again_until_the_bound() {
     }
     assert_eq!(world.now - begun, Limits::default().work_ms);
     assert!(asked > 10, "{asked}");
-    assert_eq!(broadcasts(&world.outputs, "preparing")[0]["message"], "Preparation took too long");
+    assert_eq!(broadcasts(&world.outputs, "preparing")[0]["message"], "The container did not begin in time");
+}
+
+#[test]
+fn what_did_not_begin_in_time_is_told_from_what_did_not_end() {
+    for (steps, code) in [(0, "SANDBOX_CONNECT_FAILED"), (1, "WORKSPACE_SETUP_FAILED")] {
+        let mut world = World::new();
+        let reply = world.register(json!({}));
+        world.done("directory/add");
+        let work = world.asked_work();
+        for n in 1..=steps {
+            world.report(&work, n, Step::Cloning, None);
+        }
+        world.pass(Limits::default().work_ms);
+        world.tick();
+        assert_eq!(world.reply(reply).unwrap().unwrap_err().error.as_deref(), Some(code));
+    }
 }
 
 #[test]
