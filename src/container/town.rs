@@ -34,6 +34,7 @@ use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::id::TownId;
 use protocol::town::container::ContainerAgentStatus;
+use protocol::town::header::CONFIG_HEADER_BYTES_MAX;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::IgnoredAny;
@@ -51,8 +52,6 @@ pub const OBSERVE: &str = "/town/observe";
 pub const REGISTRY: &str = "/town/registry";
 pub const SETTINGS: &str = "/town/settings";
 
-/// A header that is longer is not taken by every server on its way.
-const CONFIG_BYTES_MAX: usize = 32 * 1024;
 /// How long a container may take to say what one agent does (spec/town.md 12).
 const STATUS_MS: i64 = 10 * SECOND;
 /// How long the town may take to hear of an end.
@@ -108,7 +107,7 @@ impl Shell {
         };
         match (request.method(), path) {
             (Method::Put, SETTINGS) => match http::parse::<Settings>(&body) {
-                Ok(settings) if settings.config.len() > CONFIG_BYTES_MAX => {
+                Ok(settings) if settings.config.len() > CONFIG_HEADER_BYTES_MAX => {
                     error(413, "BODY_TOO_LARGE", "The town's configuration does not fit into a header of 32 KiB")
                 }
                 Ok(settings) => {

@@ -19,6 +19,7 @@ pub mod bead;
 pub mod config;
 pub mod container;
 pub mod convoy;
+pub mod header;
 pub mod mayor;
 pub mod status;
 mod words;

@@ -165,21 +165,21 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// The mayor ended its turn. Only a working one waits, and only if nothing was asked of it since.
-    pub fn mayor_waits(&mut self, agent: &AgentId, fired_at: Option<i64>) -> Result<(), Fault> {
+    /// Writes what became of an agent's work on `of` into that bead, for whoever takes it up next. None: a container that does not tell its beads,
+    /// so it was the one on the hook. The same receipt again changes nothing.
+    pub fn eviction_context(
+        &mut self,
+        agent: &AgentId,
+        of: Option<&BeadId>,
+        receipt: &EvictionReceipt,
+    ) -> Result<(), Fault> {
         let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
-        let since = row.agent.last_activity_at.unwrap_or_default();
-        let late = fired_at.is_some_and(|at| at < since);
-        if row.agent.role == Role::Mayor && row.agent.status == AgentStatus::Working && !late {
-            store::agent::set_status(self.db, self.now, agent, &AgentStatus::Waiting)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what became of an agent's work into its bead, for whoever takes it up next. The same receipt again changes nothing.
-    pub fn eviction_context(&mut self, agent: &AgentId, receipt: &EvictionReceipt) -> Result<(), Fault> {
-        let hook = store::agent::find(self.db, agent)?.and_then(|row| row.agent.current_hook_bead_id);
-        let Some(mut bead) = hook.map(|hook| self.bead(&hook)).transpose()? else { return Ok(()) };
+        let hook = row.agent.current_hook_bead_id;
+        let Some(of) = of.or(hook.as_ref()) else { return Ok(()) };
+        let found = store::bead::find(self.db, of)?;
+        // Nobody takes up what is over.
+        let found = found.filter(|bead| hook.as_ref() == Some(of) || !bead.status.is_terminal());
+        let Some(mut bead) = found else { return Ok(()) };
         let note = note_of(receipt);
         bead.body = Some(match bead.body {
             Some(body) if body.contains(&note) => return Ok(()),

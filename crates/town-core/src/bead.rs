@@ -18,6 +18,7 @@ use protocol::town::bead::Bead;
 use protocol::town::bead::BeadEvent;
 use protocol::town::bead::BeadEventType;
 use protocol::town::bead::BeadStatus;
+use protocol::town::bead::BeadType;
 use protocol::town::bead::DependencyType;
 use protocol::town::status::BeadNews;
 use protocol::town::status::Frame;
@@ -142,6 +143,7 @@ impl Step<'_> {
             for convoy in store::dependency::convoys_of(self.db, bead)? {
                 self.count_convoy(&convoy)?;
             }
+            self.end_molecules(&found)?;
             self.dispatch_unblocked(bead)?;
         }
         Ok(found)
@@ -204,7 +206,7 @@ impl Step<'_> {
         Ok(deleted > 0)
     }
 
-    /// Gives a bead to another agent: the new one takes it first, so that it is never with nobody.
+    /// Gives a bead to another agent: the new one takes it first, so that it is never with nobody. It begins when the bead's cooldown is over.
     pub fn reassign(&mut self, bead: &BeadId, rig: &RigId, agent: &AgentId) -> Result<Bead, Fault> {
         let found = self.bead(bead)?;
         let target = self.agent(agent)?.agent;
@@ -215,6 +217,11 @@ impl Step<'_> {
             return Err(Refusal::WrongRig { what: "Target agent".into() }.into());
         }
         self.hook(agent, bead)?;
+        // Its work was stopped, and the rules start only what is open. Again to whoever has it stops nothing.
+        let is_taken = target.current_hook_bead_id.as_ref() != Some(bead);
+        if is_taken && found.kind == BeadType::Issue && found.status == BeadStatus::InProgress {
+            self.set_status(bead, BeadStatus::Open, "system", None)?;
+        }
         self.bead(bead)
     }
 

@@ -160,6 +160,7 @@ impl Step<'_> {
             return Err(invalid("The issue belongs to another convoy"));
         }
         store::dependency::insert(self.db, bead, convoy, DependencyType::Tracks)?;
+        self.must_be_of_one_rig(&found)?;
         let mine = json!({"convoy_id": convoy, "feature_branch": found.feature_branch});
         store::bead::merge_metadata(self.db, bead, &mine)?;
         if convoy_bead.metadata.contains_key(READY_TO_LAND) {
@@ -168,6 +169,23 @@ impl Step<'_> {
         }
         let (_, total) = store::dependency::progress(self.db, convoy)?;
         Ok(store::convoy::set_progress(self.db, convoy, found.closed_beads, total)?)
+    }
+
+    /// Refuses a convoy whose branch would be in two repositories: it lands in one.
+    fn must_be_of_one_rig(&self, convoy: &Convoy) -> Result<(), Fault> {
+        if convoy.feature_branch.is_none() || store::dependency::count_rigs(self.db, &convoy.id)? <= 1 {
+            return Ok(());
+        }
+        let what = "The convoy has a branch: all its issues must be of one rig".to_owned();
+        Err(Refusal::Invalid { what }.into())
+    }
+
+    /// An issue went to another rig: its convoy must allow it.
+    pub fn must_fit_its_convoy(&self, bead: &BeadId) -> Result<(), Fault> {
+        for convoy in store::dependency::convoys_of(self.db, bead)? {
+            self.must_be_of_one_rig(&self.convoy(&convoy)?)?;
+        }
+        Ok(())
     }
 
     /// Adds an issue to a convoy that is under way, to wait for `depends_on`.
@@ -264,7 +282,9 @@ impl Step<'_> {
     ) -> Result<Convoy, Fault> {
         self.convoy(convoy)?;
         store::convoy::update(self.db, convoy, mode, branch)?;
-        self.convoy(convoy)
+        let updated = self.convoy(convoy)?;
+        self.must_be_of_one_rig(&updated)?;
+        Ok(updated)
     }
 
     pub fn convoy_detail(&self, convoy: &BeadId) -> Result<ConvoyDetail, Fault> {

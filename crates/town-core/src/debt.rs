@@ -64,8 +64,12 @@ impl Step<'_> {
                     continue;
                 }
                 if start.is_none() {
-                    // Where it stands is settled by heartbeats, or by their absence.
-                    Owed::<Effect>::settle(self.db, &debt.key)?;
+                    match bead {
+                        // Where it stands is settled by heartbeats, or by their absence.
+                        Some(_) => drop(Owed::<Effect>::settle(self.db, &debt.key)?),
+                        // The words exist nowhere else.
+                        None => self.drop_debt(&debt, "it is not to be started any more")?,
+                    }
                     continue;
                 }
             }
@@ -115,12 +119,12 @@ impl Step<'_> {
                 }
                 mail.iter().try_for_each(|mail| self.mail_delivered(mail))
             }
-            (Effect::Tell { agent, text, mail, .. }, Outcome::NotRunning) => match self.owed_start(agent)? {
+            (Effect::Tell { agent, text, nudge, mail }, Outcome::NotRunning) => match self.owed_start(agent)? {
                 // It is on its way there, and is told when it has arrived.
                 Some(start) if start.attempt > 0 => self.defer(&debt),
                 _ => {
                     Owed::<Effect>::settle(self.db, key)?;
-                    if mail.is_empty() { self.not_told(agent, text) } else { Ok(()) }
+                    if mail.is_empty() { self.not_told(agent, text, nudge.as_deref()) } else { Ok(()) }
                 }
             },
             // The next container is born with a fresh one.
@@ -146,13 +150,17 @@ impl Step<'_> {
     fn drop_debt(&mut self, debt: &Debt<Effect>, reason: &str) -> Result<(), Fault> {
         Owed::<Effect>::settle(self.db, &debt.key)?;
         self.outputs.push(Output::Notice(Notice::EffectDropped { key: debt.key.clone(), reason: reason.to_owned() }));
-        let (agent, words) = match &debt.effect {
-            Effect::Start { agent, bead: None, prompt: Some(words) } => (agent, words),
-            Effect::Tell { agent, text, mail, .. } if mail.is_empty() => (agent, text),
+        let (agent, words, nudge) = match &debt.effect {
+            Effect::Start { agent, bead: None, prompt: Some(words) } => (agent, words, None),
+            Effect::Tell { agent, text, nudge, mail } if mail.is_empty() => (agent, text, nudge.as_deref()),
             _ => return Ok(()),
         };
         let is_mayor = store::agent::find(self.db, agent)?.is_some_and(|row| row.agent.role == Role::Mayor);
-        if is_mayor { self.mayor_missed(agent, words, reason) } else { Ok(()) }
+        if !is_mayor {
+            return Ok(());
+        }
+        self.handed_on(nudge)?;
+        self.mayor_missed(agent, words, reason)
     }
 
     fn started(
@@ -240,11 +248,19 @@ impl Step<'_> {
     }
 
     /// The mayor is started with the words that it could not be told. Others read their nudge when they run again.
-    fn not_told(&mut self, agent: &AgentId, text: &str) -> Result<(), Fault> {
+    fn not_told(&mut self, agent: &AgentId, text: &str, nudge: Option<&str>) -> Result<(), Fault> {
         match store::agent::find(self.db, agent)? {
-            Some(row) if row.agent.role == Role::Mayor => self.start_mayor(&row.agent, text).map(drop),
+            Some(row) if row.agent.role == Role::Mayor => {
+                self.handed_on(nudge)?;
+                self.start_mayor(&row.agent, text).map(drop)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The words of a nudge go another way: its row is not to say them again.
+    fn handed_on(&self, nudge: Option<&str>) -> Result<(), Fault> {
+        nudge.map_or(Ok(()), |nudge| Ok(store::nudge::delivered(self.db, self.now, nudge)?))
     }
 }
 

@@ -194,7 +194,9 @@ fn agent_slug(name: &str) -> String {
             slug.push('-');
         }
     }
-    slug.trim_matches('-').to_owned()
+    let slug = slug.trim_matches('-');
+    // A branch has no empty part. The bead's id keeps it apart from that of any other agent.
+    if slug.is_empty() { "agent".to_owned() } else { slug.to_owned() }
 }
 
 fn model(config: &TownConfig, role: &Role) -> String {
@@ -204,4 +206,18 @@ fn model(config: &TownConfig, role: &Role) -> String {
         Role::Other(_) | Role::Polecat => &config.role_models.polecat,
     };
     own.clone().or_else(|| config.default_model.clone()).unwrap_or_else(|| DEFAULT_MODEL.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A branch with an empty part is none, and a bead keeps its first branch.
+    #[test]
+    fn a_name_without_a_letter_that_a_branch_may_have_still_names_one() {
+        assert_eq!(agent_slug("Toast-polecat 7"), "toast-polecat-7");
+        for name in ["Жук", "🚀", "--", ""] {
+            assert_eq!(agent_slug(name), "agent", "{name}");
+        }
+    }
 }

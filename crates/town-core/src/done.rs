@@ -43,7 +43,11 @@ impl Step<'_> {
         let Some(bead) = self.hooked_bead(&row.agent)? else {
             return self.done_without_hook(&row.agent, of, branch, pr_url);
         };
-        if of.is_some_and(|of| *of != bead.bead_id) || self.is_of_other_work(&bead, branch)? {
+        let is_of_other = match of {
+            Some(of) => *of != bead.bead_id,
+            None => self.is_of_other_work(&bead, branch)?,
+        };
+        if is_of_other {
             return Ok(());
         }
         let is_batch = bead.has_label(label::TRIAGE) && bead.created_by.as_deref() == Some("patrol");
@@ -159,6 +163,9 @@ impl Step<'_> {
             None => store::agent::select(self.db, "WHERE a.role = 'mayor'", &[])?.into_iter().next(),
         };
         let Some(row) = found else { return Ok(()) };
+        if self.is_asked_since(&row, reported_at)? {
+            return Ok(());
+        }
         let agent = row.agent;
         if let Some(bead) = self.hooked_bead(&agent)? {
             // A run on another bead, or one that began after the report, is another one.

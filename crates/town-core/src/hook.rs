@@ -1,7 +1,7 @@
 //! Hooks: which agent owns which bead (spec/town.md 3.5).
 //!
 //! An agent has at most one bead and a bead at most one agent: the table itself allows no more. Hooking changes no status of the bead and makes
-//! the agent idle: only a dispatch starts work.
+//! the agent idle: only a dispatch starts work. So what no rule would ever dispatch to an agent is on no agent's hook: it would stay there for ever.
 
 use crate::Step;
 use crate::error::Fault;
@@ -9,7 +9,10 @@ use crate::error::Refusal;
 use crate::store;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
+use protocol::town::agent::Role;
+use protocol::town::bead::Bead;
 use protocol::town::bead::BeadEventType;
+use protocol::town::bead::BeadStatus;
 use protocol::town::bead::BeadType;
 use protocol::town::bead::label;
 
@@ -18,18 +21,8 @@ impl Step<'_> {
     pub fn hook(&mut self, agent: &AgentId, bead: &BeadId) -> Result<(), Fault> {
         let holder = self.agent(agent)?.agent;
         let found = self.bead(bead)?;
-        let not_workable = |why: &str| Fault::from(Refusal::NotWorkable { bead: bead.clone(), why: why.into() });
-        match found.kind {
-            BeadType::Agent | BeadType::Convoy | BeadType::Escalation | BeadType::Message => {
-                return Err(not_workable(found.kind.as_str()));
-            }
-            BeadType::Issue | BeadType::MergeRequest | BeadType::Molecule => {}
-        }
-        if found.has_label(label::TRIAGE_REQUEST) {
-            return Err(not_workable(label::TRIAGE_REQUEST));
-        }
-        if found.status.is_terminal() {
-            return Err(not_workable(found.status.as_str()));
+        if let Some(why) = not_workable(&holder.role, &found) {
+            return Err(Refusal::NotWorkable { bead: bead.clone(), why: why.into() }.into());
         }
         match holder.current_hook_bead_id {
             Some(hook) if hook == *bead => return Ok(()),
@@ -57,5 +50,26 @@ impl Step<'_> {
         let Some(holder) = store::agent::hooked_to(self.db, bead)? else { return Ok(()) };
         self.stop_agent(&holder.agent.id, why)?;
         self.unhook(&holder.agent.id)
+    }
+}
+
+/// Why an agent of this role cannot work on a bead, if that is so.
+fn not_workable(role: &Role, bead: &Bead) -> Option<&'static str> {
+    if bead.status.is_terminal() {
+        return Some(bead.status.as_str());
+    }
+    match (role, bead.kind) {
+        (_, BeadType::Agent | BeadType::Convoy | BeadType::Escalation | BeadType::Message | BeadType::Molecule) => {
+            Some(bead.kind.as_str())
+        }
+        (_, BeadType::Issue) if bead.has_label(label::TRIAGE_REQUEST) => Some(label::TRIAGE_REQUEST),
+        (Role::Mayor, _) => Some("the mayor works on no bead"),
+        (Role::Refinery, BeadType::Issue) => Some("a refinery works only on merge requests"),
+        // An open one would keep its reviewer from the one whose turn it is.
+        (Role::Refinery, BeadType::MergeRequest) => {
+            (bead.status != BeadStatus::InProgress).then_some("the merge requests of a rig are reviewed in their order")
+        }
+        (Role::Other(_) | Role::Polecat, BeadType::MergeRequest) => Some("only a refinery works on merge requests"),
+        (Role::Other(_) | Role::Polecat, BeadType::Issue) => None,
     }
 }

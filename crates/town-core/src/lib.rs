@@ -83,6 +83,7 @@ pub const MIGRATIONS: &[Migration] = &[
     store::schema::LEDGER,
     store::schema::GONE,
     store::schema::BRANCHES,
+    store::schema::ASKED,
 ];
 
 /// One town. Holds nothing that its tables do not.

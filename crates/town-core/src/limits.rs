@@ -74,8 +74,11 @@ pub struct Limits {
     pub escalation_raises_max: i64,
     /// How many questions of the patrol wait for triage at most.
     pub triage_open_max: i64,
-    /// From a triage batch that failed to the next.
+    /// From a triage batch that left a question open to the next.
     pub triage_pause_ms: i64,
+    /// In how many triage batches one question is, before a person is to answer it. One may fail by chance and the next by the same one, but each is up
+    /// to [`Self::dispatch_attempts_max`] runs of an agent that somebody pays for.
+    pub triage_batches_max: i64,
     /// How often one action on one thing is taken within [`Self::loop_window_ms`], before it is held back for [`Self::loop_hold_ms`].
     pub loop_actions_max: i64,
     /// See [`Self::loop_actions_max`].
@@ -133,6 +136,7 @@ impl Default for Limits {
             escalation_raises_max: 3,
             triage_open_max: 5,
             triage_pause_ms: 2 * MINUTE,
+            triage_batches_max: 3,
             loop_actions_max: 12,
             loop_window_ms: 30 * MINUTE,
             loop_hold_ms: 30 * MINUTE,
@@ -192,6 +196,7 @@ impl Limits {
             self.escalation_raises_max,
             self.triage_open_max,
             self.triage_pause_ms,
+            self.triage_batches_max,
             self.loop_actions_max,
             self.loop_window_ms,
             self.loop_hold_ms,

@@ -5,6 +5,7 @@ use crate::error::Fault;
 use crate::message::Output;
 use crate::message::effect::Effect;
 use crate::store;
+use object_core::owed::Owed;
 use protocol::id::AgentId;
 use protocol::town::agent::Agent;
 use protocol::town::agent::AgentStatus;
@@ -85,15 +86,47 @@ impl Step<'_> {
         if !is_there(mayor) {
             return self.start_mayor(mayor, text);
         }
-        let text = self.with_kept_words(&mayor.id, text)?;
+        let text = self.with_words_left(&mayor.id, Some(text))?;
         if self.owed_start(&mayor.id)?.is_some_and(|start| start.attempt == 0) {
             self.owe_mayor(mayor, &text)?;
             return Ok(MayorSession::Starting);
         }
-        store::agent::asked(self.db, self.now, &mayor.id)?;
-        let nudge = Some(self.entropy.uuid());
-        self.owe(&Effect::Tell { agent: mayor.id.clone(), text, nudge, mail: vec![] })?;
+        self.ask_mayor(&mayor.id, text)?;
         Ok(MayorSession::Active)
+    }
+
+    fn ask_mayor(&mut self, mayor: &AgentId, text: String) -> Result<(), Fault> {
+        store::agent::asked(self.db, self.now, mayor)?;
+        let nudge = Some(self.entropy.uuid());
+        self.owe(&Effect::Tell { agent: mayor.clone(), text, nudge, mail: vec![] })
+    }
+
+    /// The mayor ended its turn. Only a working one waits, and only if nothing was asked of it since.
+    pub fn mayor_waits(&mut self, agent: &AgentId, fired_at: Option<i64>) -> Result<(), Fault> {
+        let Some(row) = store::agent::find(self.db, agent)? else { return Ok(()) };
+        if row.agent.role != Role::Mayor || row.agent.status != AgentStatus::Working {
+            return Ok(());
+        }
+        let start = self.owed_start(agent)?;
+        let is_of_earlier_run = start.as_ref().is_some_and(|start| start.attempt == 0);
+        if is_of_earlier_run || fired_at.is_some_and(|at| row.asked_at.is_some_and(|asked| at < asked)) {
+            return Ok(());
+        }
+        if let Some(start) = start {
+            // It took its turn, so it has started, whatever becomes known of that.
+            Owed::<Effect>::settle(self.db, &start.key)?;
+        }
+        store::agent::set_status(self.db, self.now, agent, &AgentStatus::Waiting)?;
+        self.tell_words_left(agent)
+    }
+
+    /// The mayor is between two turns, which is when it hears what was left for it. Its container does not ask for that.
+    pub fn tell_words_left(&mut self, mayor: &AgentId) -> Result<(), Fault> {
+        if self.is_draining()? {
+            return Ok(());
+        }
+        let words = self.with_words_left(mayor, None)?;
+        if words.is_empty() { Ok(()) } else { self.ask_mayor(mayor, words) }
     }
 
     /// Words that did not reach the mayor: they go with the next ones, and whoever looks at the town is told.
@@ -110,19 +143,24 @@ impl Step<'_> {
         self.nudge(mayor, words.to_owned(), mode, priority, KEPT.to_owned(), None).map(drop)
     }
 
-    /// These words after those that were kept, which are delivered with them.
-    fn with_kept_words(&mut self, mayor: &AgentId, text: &str) -> Result<String, Fault> {
+    /// These words after those that were left for the mayor and are not on their way: they are delivered with them.
+    fn with_words_left(&mut self, mayor: &AgentId, text: Option<&str>) -> Result<String, Fault> {
         let mut words = Vec::new();
-        for kept in store::nudge::pending(self.db, self.now, mayor)?.into_iter().filter(|nudge| nudge.source == KEPT) {
-            store::nudge::delivered(self.db, self.now, &kept.nudge_id)?;
-            words.push(kept.message);
+        for left in store::nudge::pending(self.db, self.now, mayor)? {
+            let id = left.nudge_id;
+            let tell =
+                Effect::Tell { agent: mayor.clone(), text: String::new(), nudge: Some(id.clone()), mail: vec![] };
+            if Owed::<Effect>::find(self.db, &tell.key())?.is_none() {
+                store::nudge::delivered(self.db, self.now, &id)?;
+                words.push(left.message);
+            }
         }
-        words.push(text.to_owned());
+        words.extend(text.map(str::to_owned));
         Ok(words.join("\n\n"))
     }
 
     pub fn start_mayor(&mut self, mayor: &Agent, prompt: &str) -> Result<MayorSession, Fault> {
-        let prompt = self.with_kept_words(&mayor.id, prompt)?;
+        let prompt = self.with_words_left(&mayor.id, Some(prompt))?;
         store::agent::dispatched(self.db, self.now, &mayor.id)?;
         store::agent::asked(self.db, self.now, &mayor.id)?;
         self.owe_mayor(mayor, &prompt)?;

@@ -1,10 +1,12 @@
-//! Molecules: work in ordered steps (spec/town.md 8.7). Each step waits for the one before it.
+//! Molecules: work in ordered steps (spec/town.md 8.7). Each step waits for the one before it. They end with the bead that they are the steps of, whether or
+//! not its agent walked them.
 
 use crate::Step;
 use crate::error::Fault;
 use crate::error::Refusal;
 use crate::message::bead::NewBead;
 use crate::store;
+use crate::store::bead::Filter;
 use protocol::id::AgentId;
 use protocol::id::BeadId;
 use protocol::time::iso8601;
@@ -77,6 +79,23 @@ impl Step<'_> {
             self.set_status(&parent.bead_id, BeadStatus::Closed, agent.as_str(), None)?;
         }
         Ok(molecule)
+    }
+
+    /// Ends what is left of a bead's molecules in the way that it ended: nobody works on their steps any more. The last step first, so that none of them is
+    /// begun because the one before it is over.
+    pub fn end_molecules(&mut self, source: &Bead) -> Result<(), Fault> {
+        let below = |step: &Self, parent: &BeadId, kind| {
+            let filter = Filter { parent: Some(parent.clone()), kind: Some(kind), ..Filter::default() };
+            store::bead::list(step.db, &filter, i64::from(u32::MAX), 0)
+        };
+        for molecule in below(self, &source.bead_id, BeadType::Molecule)? {
+            for step in below(self, &molecule.bead_id, BeadType::Issue)? {
+                self.take_away(&step.bead_id, "what it is a step of is over")?;
+                self.set_status(&step.bead_id, source.status, "system", None)?;
+            }
+            self.set_status(&molecule.bead_id, source.status, "system", None)?;
+        }
+        Ok(())
     }
 
     fn molecule_of(&self, agent: &AgentId) -> Result<Bead, Fault> {

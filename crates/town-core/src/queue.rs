@@ -112,17 +112,22 @@ impl Step<'_> {
 
     /// Whether an agent is over when its container says this of it. While the container drains, an agent that ended is being saved: its receipt and
     /// its report come, and find its bead only on its hook. One that the container does not know is saved by nobody; but a container that just
-    /// started may not know it yet, and the mayor whose start is owed was not sent to it.
+    /// started may not know it yet. Of a mayor that was asked since, it was the run before that ended.
     fn ends_a_run(&self, row: &AgentRow, status: &ContainerAgentStatus, said_at: i64) -> Result<bool, Fault> {
         let seen_at = row.agent.last_activity_at.unwrap_or_default();
-        Ok(match status {
+        let is_over = match status {
             ContainerAgentStatus::Exited | ContainerAgentStatus::Failed => seen_at <= said_at && !self.is_draining()?,
-            ContainerAgentStatus::NotFound => {
-                let is_awaited = row.agent.role == Role::Mayor && self.owed_start(&row.agent.id)?.is_some();
-                self.now.saturating_sub(seen_at) >= self.limits.cold_start_ms && !is_awaited
-            }
+            ContainerAgentStatus::NotFound => self.now.saturating_sub(seen_at) >= self.limits.cold_start_ms,
             _ => false,
-        })
+        };
+        Ok(is_over && !self.is_asked_since(row, said_at)?)
+    }
+
+    /// Whether the mayor was asked something after `said_at`, or is still to be started for it: what was said of it then, was said of an earlier
+    /// run. It has no hook that would tell its runs apart.
+    pub fn is_asked_since(&self, row: &AgentRow, said_at: i64) -> Result<bool, Fault> {
+        let is_asked = row.asked_at.is_some_and(|at| at > said_at);
+        Ok(row.agent.role == Role::Mayor && (is_asked || self.owed_start(&row.agent.id)?.is_some()))
     }
 
     /// Only the end of a run tells something, and only of an agent that is taken for running.

@@ -73,7 +73,9 @@ impl Step<'_> {
                 let (branch, pr_url, summary) = (branch.clone(), pr_url.clone(), summary.clone());
                 self.report(Some(agent), bead.as_ref(), &Fact::AgentDone { branch, pr_url, summary })?;
             }
-            AgentCall::EvictionContext { agent, receipt } => self.eviction_context(agent, receipt)?,
+            AgentCall::EvictionContext { agent, bead, receipt } => {
+                self.eviction_context(agent, bead.as_ref(), receipt)?
+            }
             AgentCall::Get { agent, rig } => {
                 let found = self.agent(agent)?.agent;
                 if rig.is_some() && found.rig_id != *rig {

@@ -117,6 +117,9 @@ impl Step<'_> {
             let nudge_id = Some(nudge.nudge_id.clone());
             self.owe(&Effect::Tell { agent: agent.clone(), text: nudge.message, nudge: nudge_id, mail: vec![] })?;
         }
+        if mode == NudgeMode::WaitIdle && row.agent.status == AgentStatus::Waiting {
+            self.tell_words_left(agent)?;
+        }
         Ok(nudge.nudge_id)
     }
 

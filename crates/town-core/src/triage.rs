@@ -27,6 +27,9 @@ use serde_json::json;
 /// What the patrol offers (spec/town.md 13, Q2).
 pub const PATROL_OPTIONS: &[&str] = &["RESTART", "CLOSE_BEAD", "ESCALATE"];
 
+/// Of a question's metadata: in how many batches it was.
+pub const TRIAGE_BATCHES: &str = "triage_batches";
+
 /// A question for the triage agent.
 #[derive(Clone, Debug)]
 pub struct Question<'a> {
@@ -118,21 +121,50 @@ impl Step<'_> {
         Ok(store::bead::select(self.db, OPEN_REQUESTS, &[])?)
     }
 
-    /// Starts a batch for what waits, unless one runs, one has just failed, or the container is being replaced.
+    /// Starts a batch for what waits, unless one runs, one has just left a question open, or the container is being replaced. What was asked as often
+    /// as it may be goes to a person.
     pub fn dispatch_triage(&mut self) -> Result<(), Fault> {
         let waiting = self.open_triage()?;
         if waiting.is_empty() || self.is_draining()? || !store::bead::select(self.db, OPEN_BATCHES, &[])?.is_empty() {
             return Ok(());
         }
+        let (unanswered, waiting): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|asked| batches_of(asked) >= self.limits.triage_batches_max);
+        for asked in &unanswered {
+            self.give_up(asked)?;
+        }
+        if waiting.is_empty() || self.triage_rests(&waiting)? {
+            return Ok(());
+        }
+        match store::town::rigs(self.db)?.into_iter().next() {
+            Some(rig) => self.start_batch(&waiting, &rig.id),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a batch has just ended that had one of these questions: every batch has all that wait.
+    fn triage_rests(&self, waiting: &[Bead]) -> Result<bool, Fault> {
+        if waiting.iter().all(|asked| batches_of(asked) == 0) {
+            return Ok(false);
+        }
         let since = self.now.saturating_sub(self.limits.triage_pause_ms);
-        let failed = store::bead::select(
+        let ended = store::bead::select(
             self.db,
-            "WHERE b.type = 'issue' AND b.status = 'failed' AND b.last_dispatch_attempt_at > ? AND b.updated_at > ?
-             AND b.labels LIKE '%\"gt:triage\"%' LIMIT 1",
+            "WHERE b.type = 'issue' AND b.status IN ('closed', 'failed') AND b.last_dispatch_attempt_at > ? AND b.updated_at > ?
+             AND b.labels LIKE '%\"gt:triage\"%' AND b.created_by = 'patrol' LIMIT 1",
             &[store::instant(since.saturating_sub(self.limits.gupp_stop_ms)), store::instant(since)],
         )?;
-        let Some(rig) = store::town::rigs(self.db)?.into_iter().next() else { return Ok(()) };
-        if failed.is_empty() { self.start_batch(&waiting, &rig.id) } else { Ok(()) }
+        Ok(!ended.is_empty())
+    }
+
+    /// A question that no batch answers becomes an escalation, if it does not come from one: each run of an agent costs money.
+    fn give_up(&mut self, asked: &Bead) -> Result<(), Fault> {
+        let words = format!("[TRIAGE] {}: not answered by {} triage batches", asked.title, batches_of(asked));
+        self.tell_mayor(&words)?;
+        if asked.text("escalation_bead_id").is_none() {
+            self.record_escalation(Trouble { rig: asked.rig_id.clone(), ..Trouble::of_town(words) })?;
+        }
+        self.set_status(&asked.bead_id, BeadStatus::Closed, "patrol", None).map(drop)
     }
 
     fn start_batch(&mut self, waiting: &[Bead], rig: &RigId) -> Result<(), Fault> {
@@ -146,6 +178,10 @@ impl Step<'_> {
             created_by: Some("patrol".into()),
             ..NewBead::new(BeadType::Issue, format!("Triage batch: {} request(s)", waiting.len()))
         })?;
+        for asked in waiting {
+            let counted = json!({TRIAGE_BATCHES: batches_of(asked).saturating_add(1)});
+            store::bead::merge_metadata(self.db, &asked.bead_id, &counted)?;
+        }
         let agent = self.get_or_create_agent(Role::Polecat, Some(rig))?;
         self.hook(&agent.id, &batch.bead_id)?;
         self.dispatch(&agent.id, &batch.bead_id)
@@ -293,6 +329,11 @@ impl Step<'_> {
     pub fn stop_agent(&mut self, agent: &AgentId, reason: &str) -> Result<(), Fault> {
         self.owe(&Effect::Stop { agent: agent.clone(), reason: reason.to_owned() })
     }
+}
+
+/// In how many batches a question was.
+fn batches_of(asked: &Bead) -> i64 {
+    asked.metadata.get(TRIAGE_BATCHES).and_then(serde_json::Value::as_i64).unwrap_or_default()
 }
 
 fn is_batch(bead: &Bead) -> bool {

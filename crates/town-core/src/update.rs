@@ -6,6 +6,7 @@ use crate::error::Fault;
 use crate::error::Refusal;
 use crate::message::bead::BeadChanges;
 use crate::store;
+use crate::triage::TRIAGE_BATCHES;
 use protocol::id::BeadId;
 use protocol::id::RigId;
 use protocol::town::bead::Bead;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// What the town itself keeps in a bead's metadata, by which its rules go (spec/town.md 3.3): no update changes it.
-const OWN_METADATA: [&str; 25] = [
+const OWN_METADATA: [&str; 26] = [
     "agent_bead_id",
     "branch",
     "conflict",
@@ -41,6 +42,7 @@ const OWN_METADATA: [&str; 25] = [
     "step_index",
     "target_branch",
     "to_agent_id",
+    TRIAGE_BATCHES,
     "triage_type",
     WORK_BRANCH,
 ];
@@ -57,7 +59,8 @@ impl Step<'_> {
         if found.rig_id.as_ref() != Some(rig) {
             return Err(Refusal::WrongRig { what: "Bead".into() }.into());
         }
-        if let Some(new) = changes.rig.as_ref().filter(|new| *new != rig) {
+        let moves = changes.rig.as_ref().is_some_and(|new| new != rig);
+        if let Some(new) = changes.rig.as_ref().filter(|_| moves) {
             self.rig(new)?;
             self.must_be_at_rest(&found)?;
         }
@@ -75,6 +78,9 @@ impl Step<'_> {
         found.rig_id = changes.rig.or(found.rig_id);
         found.parent_bead_id = changes.parent.or(found.parent_bead_id);
         store::bead::save_fields(self.db, self.now, &found)?;
+        if moves {
+            self.must_fit_its_convoy(bead)?;
+        }
         self.note(bead, BeadEventType::FieldsUpdated, Some(actor.to_owned()))?;
         match changes.status {
             Some(status) => self.request_status(bead, status, actor),

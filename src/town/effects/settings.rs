@@ -7,7 +7,6 @@ use crate::container::town::SETTINGS;
 use crate::container::town::Settings;
 use crate::object::now_ms;
 use protocol::town::config::TownConfig;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use town_core::message::effect::Outcome;
@@ -49,32 +48,6 @@ fn present<const N: usize>(pairs: [(&str, &Option<String>); N]) -> BTreeMap<Stri
     pairs.into_iter().filter_map(set).filter(|(_, value)| !value.is_empty()).collect()
 }
 
-/// The value of the header: JSON in ASCII.
-fn header(config: &TownConfig, api_url: Option<&str>) -> String {
-    let value = json!({
-        "env_vars": config.env_vars, "default_model": config.default_model, "small_model": config.small_model, "git_auth": config.git_auth,
-        "kilocode_token": config.kilocode_token, "github_cli_pat": config.github_cli_pat, "git_author_name": config.git_author_name,
-        "git_author_email": config.git_author_email, "disable_ai_coauthor": config.disable_ai_coauthor, "gastown_api_url": api_url,
-        "organization_id": config.organization_id,
-    });
-    ascii(&value.to_string())
-}
-
-/// JSON without a character that a header cannot carry.
-fn ascii(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if c.is_ascii() {
-            text.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                text.push_str(&format!("\\u{unit:04x}"));
-            }
-        }
-    }
-    text
-}
-
 impl Shell {
     /// The environment of the next container, and the configuration of one that runs.
     pub(super) async fn sync_config(self: &Rc<Self>) -> worker::Result<Outcome> {
@@ -91,7 +64,7 @@ impl Shell {
             at: now_ms(),
             user: owner(config).to_owned(),
             env: environment(config),
-            config: header(config, self.config.worker_url.as_deref()),
+            config: config.header(self.config.worker_url.as_deref()),
         };
         let body = serde_json::to_string(&settings)?;
         container::send(&self.env, &self.name(), Method::Put, SETTINGS, Some(&body)).await
@@ -102,7 +75,6 @@ impl Shell {
 mod tests {
     use super::*;
     use protocol::town::config::GitAuth;
-    use serde_json::Value;
 
     #[test]
     fn settings_become_the_variables_that_the_container_reads() {
@@ -115,17 +87,5 @@ mod tests {
         };
         let expected = [("GASTOWN_DISABLE_AI_COAUTHOR", "1"), ("GIT_TOKEN", "g")];
         assert_eq!(environment(&config), expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-    }
-
-    #[test]
-    fn the_header_is_ascii_and_reads_as_what_was_written() {
-        let config = TownConfig { git_author_name: Some("Zoë 🚀".into()), ..TownConfig::default() };
-        let header = header(&config, Some("https://w.example"));
-        assert!(header.is_ascii(), "{header}");
-        let read: Value = serde_json::from_str(&header).unwrap();
-        assert_eq!(
-            (&read["git_author_name"], &read["gastown_api_url"]),
-            (&json!("Zoë 🚀"), &json!("https://w.example"))
-        );
     }
 }

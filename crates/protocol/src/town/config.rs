@@ -3,6 +3,7 @@
 //! Secrets are whole inside and masked on the wire: [`TownConfig::masked`]. An update that brings a mask back keeps what is stored.
 
 use super::convoy::MergeMode;
+use super::header::CONFIG_BYTES_MAX;
 use super::words::words;
 use crate::id::RigId;
 use crate::time::iso;
@@ -201,6 +202,13 @@ impl TownConfig {
         let mut texts = [&texts.mayor, &texts.polecat, &texts.refinery].into_iter().flatten();
         if texts.any(|text| text.chars().count() > INSTRUCTIONS_MAX) {
             return Err(format!("custom_instructions may have at most {INSTRUCTIONS_MAX} characters each"));
+        }
+        let bytes = self.header(None).len();
+        if bytes > CONFIG_BYTES_MAX {
+            return Err(format!(
+                "env_vars, git_auth, the models, tokens and names must fit into {} KiB of JSON in ASCII: they take {bytes} bytes",
+                CONFIG_BYTES_MAX.div_euclid(1024)
+            ));
         }
         Ok(())
     }

@@ -80,6 +80,9 @@ pub struct EvictionContext {
     /// The branch that the work is on; empty if there is none.
     pub branch: String,
     pub agent_name: String,
+    /// What the agent was started for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bead_id: Option<BeadId>,
     /// ISO 8601.
     pub saved_at: String,
     /// The commit that holds it.
@@ -114,8 +117,8 @@ mod tests {
     #[test]
     fn a_receipt_is_pinned_and_its_first_form_is_still_read() {
         let wire = json!({
-            "branch": "gt/toast/1", "agent_name": "Toast", "saved_at": "1970-01-01T00:00:00.000Z", "commit": null,
-            "pushed": false, "reason": "no remote"
+            "branch": "gt/toast/1", "agent_name": "Toast", "bead_id": "b1", "saved_at": "1970-01-01T00:00:00.000Z",
+            "commit": null, "pushed": false, "reason": "no remote"
         });
         let receipt: EvictionContext = serde_json::from_value(wire.clone()).unwrap();
         assert_eq!(serde_json::to_value(&receipt).unwrap(), wire);

@@ -1,5 +1,7 @@
 //! A container that is told to end saves what its agents have (spec/town.md 6.5, 5.10).
 
+use crate::program;
+use crate::stage::FAST;
 use crate::stage::Stage;
 use crate::support::until_async;
 use nix::sys::signal::Signal;
@@ -7,12 +9,17 @@ use reqwest::Method;
 use serde_json::Value;
 use serde_json::json;
 
+/// Longer than any test waits: whoever is not told to finish, or waited for without need, holds up the end for ever.
+const LONG_WAIT: &str = r#"{"sandbox_town":{"draining_idle_ms":100,"drain_wait_ms":600000}}"#;
+
 #[tokio::test]
 async fn who_writes_who_is_in_a_tool_and_who_is_idle_all_end_up_on_the_remote() {
     let mut stage = Stage::new().await;
     stage.start("a", "work a.txt").await;
     stage.start("b", "stubborn\ntool b.txt").await;
-    stage.start("c", "write c.txt made-by-c").await;
+    let mut of_bead = stage.request("c", "polecat", "write c.txt made-by-c");
+    of_bead["beadId"] = json!("b7");
+    assert_eq!(stage.post("/agents/start", of_bead).await.0, 201);
     for (agent, file) in [("a", "a.txt"), ("b", "b.txt"), ("c", "c.txt")] {
         stage.wait_for_file(agent, file).await;
     }
@@ -32,6 +39,7 @@ async fn who_writes_who_is_in_a_tool_and_who_is_idle_all_end_up_on_the_remote() 
         let receipt = &receipts[0].body;
         assert_eq!((&receipt["branch"], &receipt["pushed"]), (&json!(format!("gt/{agent}")), &json!(true)));
         assert_eq!(receipt["agent_name"], agent);
+        assert_eq!(receipt.get("bead_id"), (agent == "c").then(|| json!("b7")).as_ref());
         assert_eq!(receipt["commit"].as_str().unwrap().len(), 40);
         let reports = stage.worker.calls(&format!("agents/{agent}/completed"));
         assert_eq!(reports.len(), 1);
@@ -67,7 +75,8 @@ async fn a_second_signal_changes_nothing() {
 
 #[tokio::test]
 async fn a_town_that_does_not_answer_costs_no_work() {
-    let mut stage = Stage::new().await;
+    let impatient = "\"drain_close_ms\":3000,\"eviction_timeout_ms\":1000,\"town_call_timeout_ms\":3000";
+    let mut stage = Stage::with_limits(&FAST.replace("\"drain_close_ms\":30000", impatient)).await;
     stage.start("a", "work a.txt").await;
     stage.wait_for_file("a", "a.txt").await;
     stage.worker.town.lock().unwrap().silent = vec!["container-eviction", "eviction-context", "completed"];
@@ -77,7 +86,8 @@ async fn a_town_that_does_not_answer_costs_no_work() {
 
 #[tokio::test]
 async fn while_it_drains_nothing_is_started_no_heart_beats_and_no_nonce_is_acknowledged() {
-    let stage = Stage::new().await;
+    // All of it is asked for while one agent is waited for.
+    let stage = Stage::with_limits(&FAST.replace("\"drain_wait_ms\":3000", "\"drain_wait_ms\":15000")).await;
     stage.start("a", "stubborn\nwork a.txt").await;
     stage.wait_for_file("a", "a.txt").await;
     stage.worker.wait_for("a/heartbeat", 1).await;
@@ -107,8 +117,7 @@ async fn while_it_drains_nothing_is_started_no_heart_beats_and_no_nonce_is_ackno
 
 #[tokio::test]
 async fn who_finishes_in_time_is_not_waited_for_any_longer_and_is_saved_too() {
-    let long = r#"{"sandbox_town":{"draining_idle_ms":100,"drain_wait_ms":600000}}"#;
-    let mut stage = Stage::with_limits(long).await;
+    let mut stage = Stage::with_limits(LONG_WAIT).await;
     stage.start("a", "write a.txt not-committed").await;
     stage.wait_for_event("a", "session.idle").await;
     assert_eq!(stage.evict(), Some(0));
@@ -117,11 +126,11 @@ async fn who_finishes_in_time_is_not_waited_for_any_longer_and_is_saved_too() {
 
 #[tokio::test]
 async fn an_agent_that_still_starts_is_waited_for_and_told() {
-    let mut stage = Stage::new().await;
+    let mut stage = Stage::with_limits(LONG_WAIT).await;
     // Its own kilo takes a second.
     let kilo = stage.folder.path().join("bin/kilo");
     let script = std::fs::read_to_string(&kilo).unwrap();
-    std::fs::write(&kilo, script.replacen("#!/bin/sh\n", "#!/bin/sh\nsleep 1\n", 1)).unwrap();
+    program::install(&kilo, &script.replacen("#!/bin/sh\n", "#!/bin/sh\nsleep 1\n", 1));
     let (client, url) = (stage.client.clone(), format!("{}/agents/start", stage.url));
     let request = stage.request("a", "polecat", "write a.txt text\nwork b.txt");
     let started =
@@ -146,8 +155,7 @@ async fn sigint_ends_everything_and_saves_nothing() {
 
 #[tokio::test]
 async fn the_mayor_is_frozen_without_being_waited_for_and_its_work_stays_a_commit() {
-    let long = r#"{"sandbox_town":{"draining_idle_ms":100,"drain_wait_ms":600000}}"#;
-    let mut stage = Stage::with_limits(long).await;
+    let mut stage = Stage::with_limits(LONG_WAIT).await;
     let mut request = stage.request("m", "mayor", "stubborn\nwork m.txt");
     (request["lightweight"], request["systemPrompt"]) = (json!(true), json!("You are the mayor."));
     assert_eq!(stage.post("/agents/start", request).await.0, 201);

@@ -17,6 +17,7 @@ use sandbox_core::ingest;
 use sandbox_core::job;
 use sandbox_core::job::Binding;
 use sandbox_core::job::JobId;
+use sandbox_core::overtaken::Overtaken;
 use sandbox_core::sse::SseDecoder;
 use sandbox_core::turn;
 use sandbox_core::turn::Turn;
@@ -55,6 +56,8 @@ pub struct Running {
     pub open: bool,
     pub heard_before: bool,
     pub gap: Option<Gap>,
+    /// What the stream says while the agent server is asked on a viewer's behalf.
+    pub snapshot: Option<Overtaken>,
     pub subscriptions: u64,
     /// When the prompt was sent, on the container's clock.
     pub prompted_at: i64,
@@ -170,7 +173,11 @@ impl World<'_> {
         let Call { job, done, .. } = entry.remove();
         let is_running = w.run.as_ref().is_some_and(|run| run.id == job);
         match done {
-            Done::Aborted => self.job(w, job::Input::AgentAborted(job)),
+            Done::Aborted => {
+                if !w.run.as_ref().is_some_and(|run| run.id == job && run.turn.may_yet_begin()) {
+                    self.job(w, job::Input::AgentAborted(job));
+                }
+            }
             Done::AutoCommitted(completed) => {
                 if is_running {
                     self.link_event(w, OwnEvent::autocommit_completed(&completed));
@@ -198,10 +205,11 @@ impl World<'_> {
                 self.job(w, job::Input::PromptFailed { job, message });
             }
             Done::Snapshot(events) => {
-                for event in events.iter().filter_map(|payload| AgentEvent::parse(payload).ok()) {
-                    if is_running {
-                        self.link_event_of_agent(w, &event);
-                    }
+                let overtaken = w.run.as_mut().filter(|_| is_running).and_then(|run| run.snapshot.take());
+                let Some(overtaken) = overtaken.filter(|_| !w.job.has_said_its_last()) else { return true };
+                let events = events.iter().filter_map(|payload| AgentEvent::parse(payload).ok());
+                for event in events.filter(|event| overtaken.leaves(event)) {
+                    self.link_event_of_agent(w, &event);
                 }
             }
             Done::Status(Some(busy)) if is_running => self.turn_input(w, turn::Input::Status { busy }),
@@ -257,6 +265,10 @@ impl World<'_> {
         let limits = self.limits.clone();
         if let Some(gap) = w.run.as_mut().and_then(|run| run.gap.as_mut()) {
             gap.hear(&limits, &event);
+        }
+        let session = w.kilo.clone();
+        if let Some(snapshot) = w.run.as_mut().and_then(|run| run.snapshot.as_mut()) {
+            snapshot.hear(&limits, &session, &event);
         }
         self.link_event_of_agent(w, &event);
         self.turn_input(w, turn::Input::Agent(&event));

@@ -20,6 +20,7 @@ use sandbox_core::ingest;
 use sandbox_core::job;
 use sandbox_core::job::JobEnd;
 use sandbox_core::job::JobId;
+use sandbox_core::overtaken::Overtaken;
 use sandbox_core::sse::SseDecoder;
 use sandbox_core::turn;
 use sandbox_core::turn::Turn;
@@ -51,8 +52,7 @@ impl World<'_> {
         match output {
             job::Output::AbortAgent(id) => {
                 self.turn_input(w, turn::Input::Stopping);
-                let ms = self.agent_aborts(w);
-                self.later(w, id, ms, Done::Aborted);
+                self.abort_agent(w, id);
             }
             job::Output::Accepted(id) => {
                 let Some((plan, task)) = w.starting.take() else { return };
@@ -66,6 +66,7 @@ impl World<'_> {
                     open: false,
                     heard_before: false,
                     gap: None,
+                    snapshot: None,
                     subscriptions: 0,
                     prompted_at: w.now(self.now),
                     resubscribe_at: None,
@@ -84,6 +85,7 @@ impl World<'_> {
             job::Output::Ended { job, end } => self.job_ended(w, job, &end),
             job::Output::FinishIngest(id) => {
                 if w.run.as_ref().is_some_and(|run| run.id == id) {
+                    self.end_agent_that_may_yet_begin(w);
                     self.with_running_link(w, |world, w, link| world.link_says_no_more(w, link));
                 }
             }
@@ -113,6 +115,7 @@ impl World<'_> {
     fn do_turn(&mut self, w: &mut Worker, output: turn::Output) {
         let Some(id) = w.run.as_ref().map(|run| run.id) else { return };
         match output {
+            turn::Output::AbortAgain => self.abort_agent(w, id),
             turn::Output::AskStatus => {
                 let ms = self.agent_call_ms(5, 200);
                 let busy = w.agent.as_ref().map(|agent| agent.busy);
@@ -142,16 +145,28 @@ impl World<'_> {
         match news {
             News::Command(ObjectCommand::Kill { .. }) => self.job(w, job::Input::Kill),
             News::Command(ObjectCommand::RequestSnapshot) => {
+                let Some(run) = w.run.as_mut().filter(|run| run.snapshot.is_none()) else { return };
+                run.snapshot = Some(Overtaken::default());
                 let events = self.agent_snapshot(w);
                 let ms = self.agent_call_ms(10, 400);
-                if ms < AGENT_CALL_MS {
-                    self.later(w, id, ms, Done::Snapshot(events));
-                }
+                self.later(w, id, ms, Done::Snapshot(if ms < AGENT_CALL_MS { events } else { Vec::new() }));
             }
             News::Command(_) => {}
             News::Drained => self.job(w, job::Input::IngestDrained(id)),
             News::GaveUp(why) => self.job(w, job::Input::IngestGaveUp { job: id, why }),
             News::Ready => self.job(w, job::Input::IngestReady(id)),
+        }
+    }
+
+    fn abort_agent(&mut self, w: &mut Worker, id: JobId) {
+        let ms = self.agent_aborts(w);
+        self.later(w, id, ms, Done::Aborted);
+    }
+
+    /// Nobody will listen to the agent any more (`driver/run.rs`).
+    fn end_agent_that_may_yet_begin(&mut self, w: &mut Worker) {
+        if w.run.as_ref().is_some_and(|run| run.turn.may_yet_begin()) {
+            self.agent_ends(w, "the agent server was ended");
         }
     }
 
@@ -232,6 +247,9 @@ impl World<'_> {
     }
 
     fn job_ended(&mut self, w: &mut Worker, id: JobId, end: &JobEnd) {
+        if w.run.as_ref().is_some_and(|run| run.id == id) {
+            self.end_agent_that_may_yet_begin(w);
+        }
         let Some(mut run) = w.run.take_if(|run| run.id == id) else { return };
         let execution = run.plan.execution_id.clone();
         if let Some(task) = run.accepted.take() {

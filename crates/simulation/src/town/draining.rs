@@ -183,7 +183,8 @@ impl World<'_> {
                     pushed: Some(receipt.pushed),
                     reason: receipt.reason,
                 };
-                let call = AgentCall::EvictionContext { agent: agent.clone(), receipt: told };
+                let bead = self.agent(pid, &agent)?.given.bead.clone();
+                let call = AgentCall::EvictionContext { agent: agent.clone(), bead, receipt: told };
                 self.home(pid, of_agent(call), Then::Drain(Input::Told(agent)));
             }
             Output::Report(agent) => {

@@ -96,9 +96,10 @@ pub enum AgentCall {
         pr_url: Option<String>,
         summary: Option<String>,
     },
-    /// Its container ends: what became of its work.
+    /// Its container ends: what became of its work on the bead of its run. No bead: the one on its hook.
     EvictionContext {
         agent: AgentId,
+        bead: Option<BeadId>,
         receipt: EvictionReceipt,
     },
     /// With a rig, one of another rig is not found.

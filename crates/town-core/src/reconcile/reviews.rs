@@ -125,19 +125,21 @@ fn is_free(refinery: &Agent) -> bool {
     refinery.status == AgentStatus::Idle && refinery.current_hook_bead_id.is_none()
 }
 
-/// R6, R7.
+/// R6, R7. A refinery holds nothing but what it reviews: it would keep the rig's other merge requests from their turn.
 fn refineries(town: &Snapshot, limits: &Limits, actions: &mut Vec<Action>) {
     for view in town.agents.iter().filter(|view| view.row.agent.role == Role::Refinery) {
         let agent = &view.row.agent;
-        let (Some(hook), Some((BeadType::MergeRequest, status))) = (&agent.current_hook_bead_id, view.hooked) else {
-            continue;
-        };
+        let (Some(hook), Some((kind, status))) = (&agent.current_hook_bead_id, view.hooked) else { continue };
+        let is_reviewed = (kind, status) == (BeadType::MergeRequest, BeadStatus::InProgress);
+        if agent.status == AgentStatus::Idle && !status.is_terminal() && !is_reviewed {
+            actions.push(Action::UnhookAgent { agent: agent.id.clone() });
+        }
         if status.is_terminal() && view.row.is_running() {
             let reason = "its merge request is over".into();
             actions.push(Action::StopAgent { agent: agent.id.clone(), reason });
             actions.push(Action::UnhookAgent { agent: agent.id.clone() });
         }
-        let waits = agent.status == AgentStatus::Idle && status == BeadStatus::InProgress;
+        let waits = agent.status == AgentStatus::Idle && is_reviewed;
         let Some(review) = town.reviews.iter().find(|review| waits && review.bead.bead_id == *hook) else { continue };
         let bead = &review.bead;
         let skips = !town.code_review && review.review.pr_url.is_some();

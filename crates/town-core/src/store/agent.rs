@@ -21,7 +21,7 @@ use protocol::town::agent::AgentStatus;
 
 const SELECT: &str = "SELECT a.bead_id, b.rig_id, a.role, b.title, a.identity, a.status, a.current_hook_bead_id, a.dispatch_attempts,
     a.last_activity_at, a.checkpoint, b.created_at, a.agent_status_message, a.agent_status_updated_at, a.last_event_at, a.active_tools,
-    a.stalled_at FROM agent_metadata a JOIN beads b ON b.bead_id = a.bead_id";
+    a.stalled_at, a.asked_at FROM agent_metadata a JOIN beads b ON b.bead_id = a.bead_id";
 
 /// An agent, and what only the patrol looks at.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +31,8 @@ pub struct AgentRow {
     pub last_event_at: Option<i64>,
     pub active_tools: Vec<String>,
     pub stalled_at: Option<i64>,
+    /// When it was last given something new to do. Only the mayor is asked.
+    pub asked_at: Option<i64>,
 }
 
 impl AgentRow {
@@ -116,8 +118,8 @@ pub fn dispatched(db: &dyn Database, now: i64, agent: &AgentId) -> Result<(), Da
 pub fn asked(db: &dyn Database, now: i64, agent: &AgentId) -> Result<(), DatabaseError> {
     execute(
         db,
-        "UPDATE agent_metadata SET status = 'working', stalled_at = NULL, last_activity_at = ?1, last_event_type = NULL, last_event_at = ?1
-         WHERE bead_id = ?2",
+        "UPDATE agent_metadata SET status = 'working', stalled_at = NULL, last_activity_at = ?1, last_event_type = NULL, last_event_at = ?1,
+            asked_at = ?1 WHERE bead_id = ?2",
         &[instant(now), agent.as_str().into()],
     )
 }
@@ -197,5 +199,6 @@ fn read(row: &Row) -> Result<AgentRow, DatabaseError> {
         last_event_at: read_at_option(row, 13)?,
         active_tools: read_json(row, 14)?,
         stalled_at: read_at_option(row, 15)?,
+        asked_at: read_at_option(row, 16)?,
     })
 }

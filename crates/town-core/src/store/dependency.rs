@@ -115,6 +115,16 @@ pub fn progress(db: &dyn Database, convoy: &BeadId) -> Result<(i64, i64), Databa
     rows.first().map_or(Ok((0, 0)), |row| Ok((row.get(0)?, row.get(1)?)))
 }
 
+/// In how many rigs the issues of a convoy are.
+pub fn count_rigs(db: &dyn Database, convoy: &BeadId) -> Result<i64, DatabaseError> {
+    let rows = db.query(
+        "SELECT COUNT(DISTINCT b.rig_id) FROM bead_dependencies d CROSS JOIN beads b ON b.bead_id = d.bead_id
+         WHERE d.depends_on_bead_id = ? AND d.dependency_type = 'tracks' AND b.type = 'issue'",
+        &[convoy.as_str().into()],
+    )?;
+    rows.first().map_or(Ok(0), |row| row.get(0))
+}
+
 /// Every edge between two issues of a convoy.
 pub fn edges(db: &dyn Database, convoy: &BeadId) -> Result<Vec<(BeadId, BeadId)>, DatabaseError> {
     let rows = db.query(

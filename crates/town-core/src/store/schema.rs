@@ -85,6 +85,10 @@ pub const GONE: Migration =
 pub const BRANCHES: Migration =
     Migration { version: 4, statements: &["CREATE INDEX idx_review_branch ON review_metadata (branch)"] };
 
+/// Version 5: when an agent was last asked something. Its heartbeats move every other time that it has.
+pub const ASKED: Migration =
+    Migration { version: 5, statements: &["ALTER TABLE agent_metadata ADD COLUMN asked_at TEXT"] };
+
 /// Every table of a town. Not among them: `gone`, which outlasts it.
 pub const TABLES: [&str; 15] = [
     "action_loop",

@@ -228,7 +228,9 @@ fn where_evicted_work_was_saved_is_written_into_the_bead_once() {
         saved_at: "2026-01-01T00:00:00.000Z".into(),
         ..EvictionReceipt::default()
     };
-    let told = |agent: &AgentId, receipt| Call::Agent(AgentCall::EvictionContext { agent: agent.clone(), receipt });
+    let told = |agent: &AgentId, receipt| {
+        Call::Agent(AgentCall::EvictionContext { agent: agent.clone(), bead: None, receipt })
+    };
     world.done(told(&agent, saved()));
     let body = world.bead(&bead).body.unwrap();
     assert!(body.contains("gt/toast/1") && body.contains("Toast") && body.contains("2026-01-01"), "{body}");
@@ -252,7 +254,7 @@ fn a_receipt_says_what_was_saved_and_what_was_not() {
         pushed: Some(false),
         reason: Some("the remote refused it".into()),
     };
-    world.done(Call::Agent(AgentCall::EvictionContext { agent, receipt }));
+    world.done(Call::Agent(AgentCall::EvictionContext { agent, bead: Some(bead.clone()), receipt }));
     let body = world.bead(&bead).body.unwrap();
     assert!(body.contains("did not reach branch `gt/toast/1` (commit abc123)"), "{body}");
     assert!(body.ends_with("Reason: the remote refused it"), "{body}");

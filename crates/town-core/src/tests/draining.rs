@@ -222,6 +222,7 @@ fn the_work_of_an_evicted_agent_is_done_by_another_after_the_drain() {
     let nonce = world.drain();
     world.done(Call::Agent(AgentCall::EvictionContext {
         agent: agent.clone(),
+        bead: None,
         receipt: EvictionReceipt {
             branch: "gt/toast/1".into(),
             agent_name: "Toast".into(),
@@ -270,7 +271,7 @@ fn an_agent_that_is_being_saved_keeps_its_bead_until_it_is_reported() {
     world.tick();
     assert_eq!(world.agent(&agent).current_hook_bead_id, Some(bead.clone()));
     let receipt = EvictionReceipt { branch: "gt/toast/1".into(), ..EvictionReceipt::default() };
-    world.done(Call::Agent(AgentCall::EvictionContext { agent: agent.clone(), receipt }));
+    world.done(Call::Agent(AgentCall::EvictionContext { agent: agent.clone(), bead: None, receipt }));
     world.completed(Some(&agent), true, Some("container eviction"));
     assert!(world.bead(&bead).body.unwrap().contains("gt/toast/1"), "the receipt found its bead");
     assert_eq!(world.status(&bead), BeadStatus::Open);

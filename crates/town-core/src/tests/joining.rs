@@ -1,10 +1,13 @@
 //! Issues that join a convoy that is under way: they begin where it stands, and land with it.
 
 use super::world::World;
+use super::world::rig;
 use crate::error::Refusal;
 use crate::message::Answer;
 use crate::message::Call;
+use crate::message::bead::BeadChanges;
 use crate::message::bead::NewBead;
+use crate::message::call::BeadCall;
 use crate::message::call::WorkCall;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
@@ -92,4 +95,43 @@ fn nothing_joins_a_convoy_that_is_over_and_only_issues_of_no_other_join() {
     }
     let Answer::Convoy { convoy: joined } = world.call(add(&convoy, &other)) else { panic!() };
     assert_eq!(joined.total_beads, 2);
+}
+
+/// Story: an issue of a second rig joined. Its work was merged into a branch of that name in its own repository, the convoy landed in the first one, and
+/// nobody merged that branch.
+#[test]
+fn a_convoy_with_a_branch_stays_in_one_rig() {
+    let mut world = World::new();
+    world.add_rig("r2");
+    let (convoy, beads) = world.convoy(&[&[]], Some(MergeMode::ReviewThenLand), false);
+    let elsewhere = NewBead { rig: Some(rig("r2")), ..NewBead::new(BeadType::Issue, "elsewhere") };
+    let other = world.create(elsewhere.clone());
+    let made = Call::Bead(BeadCall::Create(NewBead { convoy: Some(convoy.clone()), ..elsewhere }));
+    let changes = BeadChanges { rig: Some(rig("r2")), ..BeadChanges::default() };
+    let moved = BeadCall::Update { bead: beads[0].clone(), rig: rig("r1"), changes, actor: "user".into() };
+    let same = world.issue("of the same rig");
+    world.call(add(&convoy, &same));
+    for call in [add(&convoy, &other), made, Call::Bead(moved.clone())] {
+        let refusal = world.refused(call);
+        assert!(matches!(refusal, Refusal::Invalid { .. }) && refusal.to_string().contains("one rig"), "{refusal}");
+    }
+    assert_eq!(world.convoy_detail(&convoy).convoy.total_beads, 2);
+    assert_eq!(world.bead(&other).metadata.get("convoy_id"), None);
+    world.call(Call::Work(WorkCall::RemoveFromConvoy { convoy, bead: beads[0].clone() }));
+    assert!(matches!(world.call(Call::Bead(moved)), Answer::Bead { .. }), "alone it may go");
+}
+
+#[test]
+fn a_convoy_without_a_branch_has_issues_of_many_rigs_and_gets_no_branch_then() {
+    let mut world = World::new();
+    world.add_rig("r2");
+    let there = world.create(NewBead { rig: Some(rig("r2")), ..NewBead::new(BeadType::Issue, "there") });
+    let beads = vec![world.issue("here"), there];
+    let list = WorkCall::CreateConvoy { title: "c".into(), beads, created_by: None };
+    let Answer::Convoy { convoy } = world.call(Call::Work(list)) else { panic!() };
+    assert_eq!(convoy.total_beads, 2);
+    let branch = Some("convoy/c/head".to_owned());
+    let update = WorkCall::UpdateConvoy { convoy: convoy.id.clone(), merge_mode: None, feature_branch: branch };
+    assert!(matches!(world.refused(Call::Work(update)), Refusal::Invalid { .. }));
+    assert_eq!(world.convoy_detail(&convoy.id).convoy.feature_branch, None);
 }

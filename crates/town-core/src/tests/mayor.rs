@@ -16,7 +16,12 @@ use crate::message::effect::Effect;
 use crate::message::effect::Outcome;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
+use protocol::id::AgentId;
+use protocol::time::iso8601;
+use protocol::town::Heartbeat;
 use protocol::town::agent::AgentStatus;
+use protocol::town::agent::NudgeMode;
+use protocol::town::agent::NudgePriority;
 use protocol::town::agent::Role;
 use protocol::town::bead::BeadStatus;
 use protocol::town::bead::Priority;
@@ -215,4 +220,124 @@ fn what_happens_while_the_mayor_rests_is_told_when_it_is_called() {
     assert_eq!(world.started, []);
     world.call(message("what is new?"));
     assert_eq!(world.started.last().unwrap().prompt, "[ESCALATION high] the build is red\n\nwhat is new?");
+}
+
+#[test]
+fn the_words_of_a_start_that_is_not_made_any_more_go_with_the_next_ones() {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    world.done(Call::Agent(AgentCall::Reset { agent: mayor.clone() }));
+    world.run(2 * MINUTE);
+    assert_eq!(world.owed("start/"), Vec::<String>::new());
+    world.call(message("more"));
+    assert_eq!(world.started.last().unwrap().prompt, "hello\n\nmore");
+}
+
+fn waits(world: &mut World, mayor: &AgentId, fired_at: i64) {
+    world.done(Call::Agent(AgentCall::Waiting { agent: mayor.clone(), fired_at: Some(fired_at) }));
+}
+
+/// A mayor in its first turn.
+fn at_work() -> (World, AgentId) {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    world.started_as(&mayor, Outcome::Done);
+    world.now += SECOND;
+    (world, mayor)
+}
+
+/// Story: it stayed `working`, and its container awake, until it had been silent for long.
+#[test]
+fn a_heartbeat_does_not_make_the_end_of_a_turn_late() {
+    let (mut world, mayor) = at_work();
+    let fired_at = world.now;
+    world.now += SECOND;
+    let last_event_at = Some(iso8601(world.now));
+    world.beat(&mayor, Heartbeat { last_event_at, ..Heartbeat::default() });
+    waits(&mut world, &mayor, fired_at);
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Waiting);
+}
+
+#[test]
+fn a_mayor_that_ended_its_turn_is_not_started_again_for_it() {
+    let mut world = World::new();
+    world.call(message("hello"));
+    let mayor = world.mayor();
+    world.started_as(&mayor, Outcome::Unknown { reason: "no answer".into() });
+    world.now += SECOND;
+    let fired_at = world.now;
+    waits(&mut world, &mayor, fired_at);
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Waiting);
+    world.run(10 * MINUTE);
+    assert_eq!((world.started.len(), world.nudges(&mayor)), (1, vec![]));
+}
+
+fn nudge(world: &mut World, mayor: &AgentId, text: &str, mode: NudgeMode) {
+    let (agent, message, source) = (mayor.clone(), text.into(), "agent".into());
+    let priority = NudgePriority::Normal;
+    world.call(Call::Talk(TalkCall::Nudge { agent, message, mode, priority, source, ttl_ms: None }));
+}
+
+fn told(world: &World) -> Vec<String> {
+    let texts = effects(&world.outputs).into_iter().filter_map(|effect| match effect {
+        Effect::Tell { text, .. } => Some(text),
+        _ => None,
+    });
+    texts.collect()
+}
+
+/// Story: only agents with a hook ask for what was left for them, so the mayor never heard of it.
+#[test]
+fn what_waits_for_the_mayors_next_idle_moment_is_told_then_and_once() {
+    let (mut world, mayor) = at_work();
+    nudge(&mut world, &mayor, "one", NudgeMode::WaitIdle);
+    nudge(&mut world, &mayor, "two", NudgeMode::Queue);
+    assert_eq!(told(&world), Vec::<String>::new());
+    let fired_at = world.now;
+    waits(&mut world, &mayor, fired_at);
+    assert_eq!(told(&world), ["one\n\ntwo"]);
+    assert_eq!((world.agent(&mayor).status, world.nudges(&mayor)), (AgentStatus::Working, vec![]));
+    world.take(Input::Outcome { key: world.owed("tell/").remove(0), outcome: Outcome::Done });
+    world.now += SECOND;
+    let fired_at = world.now;
+    waits(&mut world, &mayor, fired_at);
+    assert_eq!(world.agent(&mayor).status, AgentStatus::Waiting);
+    nudge(&mut world, &mayor, "three", NudgeMode::WaitIdle);
+    assert_eq!(told(&world), ["three"], "it has its idle moment");
+}
+
+#[test]
+fn what_was_left_for_a_mayor_that_rests_goes_with_the_next_words() {
+    let mut world = World::new();
+    let mayor = world.mayor();
+    nudge(&mut world, &mayor, "one", NudgeMode::WaitIdle);
+    nudge(&mut world, &mayor, "two", NudgeMode::Immediate);
+    assert_eq!(world.started, []);
+    world.call(message("hello"));
+    assert_eq!(world.started.last().unwrap().prompt, "one\n\ntwo\n\nhello");
+}
+
+#[test]
+fn a_nudge_that_is_on_its_way_is_not_told_twice() {
+    let (mut world, mayor) = at_work();
+    nudge(&mut world, &mayor, "now", NudgeMode::Immediate);
+    let key = world.owed("tell/").remove(0);
+    world.call(message("more"));
+    assert_eq!(told(&world), ["more"]);
+    world.take(Input::Outcome { key, outcome: Outcome::NotRunning });
+    assert_eq!(world.started.last().unwrap().prompt, "now");
+}
+
+#[test]
+fn a_nudge_that_the_mayor_does_not_take_is_kept_once() {
+    let (mut world, mayor) = at_work();
+    nudge(&mut world, &mayor, "now", NudgeMode::Immediate);
+    while let Some(key) = world.owed("tell/").pop() {
+        world.take(Input::Outcome { key, outcome: Outcome::Failed { reason: "500".into() } });
+        world.run(35 * SECOND);
+    }
+    world.call(message("more"));
+    assert_eq!(told(&world), ["now\n\nmore"]);
 }

@@ -10,6 +10,7 @@ use crate::message::Call;
 use crate::message::call::TalkCall;
 use crate::message::effect::Effect;
 use crate::message::effect::Outcome;
+use database::Database;
 use object_core::time::HOUR;
 use object_core::time::MINUTE;
 use object_core::time::SECOND;
@@ -141,6 +142,66 @@ fn a_batch_that_failed_rests_for_two_minutes() {
     assert_eq!(batches(&mut world), 1);
     world.tick_after(MINUTE + SECOND);
     assert_eq!(batches(&mut world), 2);
+}
+
+fn batches(world: &World) -> i64 {
+    world.count("SELECT COUNT(*) FROM beads WHERE labels LIKE '%\"gt:triage\"%'")
+}
+
+/// Story: a triage agent said that it was done and had answered nothing. The next one was started in the same tick, and so on for ever.
+#[test]
+fn a_question_that_a_batch_left_open_is_asked_again_after_a_pause_and_a_new_one_at_once() {
+    let mut world = World::new();
+    let (triager, asked, ..) = triage(&mut world);
+    world.gt_done(&triager, None);
+    world.run(2 * MINUTE - SECOND);
+    assert_eq!(batches(&world), 1);
+    world.run(10 * SECOND);
+    assert_eq!(batches(&world), 2);
+    let second = world.newest(BeadType::Issue).assignee_agent_bead_id.unwrap();
+    world.call(resolve(&second, &asked, "DISCARD"));
+    escalate(&mut world, Priority::Low, None);
+    world.gt_done(&second, None);
+    assert_eq!(batches(&world), 3, "all that was asked was answered");
+}
+
+/// However the runs end, what no batch answers is left to people after three of them, and no triage agent runs any more.
+#[test]
+fn a_question_that_no_batch_answers_becomes_an_escalation() {
+    let ends: [fn(&mut World, &AgentId); 3] = [
+        |world, triager| world.gt_done(triager, None),
+        |world, triager| world.completed(Some(triager), true, None),
+        |world, triager| world.completed(Some(triager), false, Some("no credit")),
+    ];
+    for (ends, from_escalation) in ends.into_iter().flat_map(|ends| [(ends, false), (ends, true)]) {
+        let mut world = World::new();
+        let (_, asked, ..) = triage(&mut world);
+        if !from_escalation {
+            world.sql(
+                "UPDATE beads SET metadata = json_remove(metadata, '$.escalation_bead_id') WHERE bead_id = ?",
+                &[asked.bead_id.as_str().into()],
+            );
+        }
+        let mut runs = 0;
+        for _ in 0..24 * 60 {
+            let holder = "SELECT a.bead_id FROM agent_metadata a JOIN beads b ON b.bead_id = a.current_hook_bead_id
+                WHERE b.labels LIKE '%\"gt:triage\"%' AND a.status = 'working'";
+            let holder = world.db.query(holder, &[]).unwrap().first().map(|row| row.get::<String>(0).unwrap());
+            if let Some(triager) = holder.map(|id| AgentId::parse(&id).unwrap()) {
+                world.started_as(&triager, Outcome::Done);
+                ends(&mut world, &triager);
+                runs += 1;
+            }
+            world.run(MINUTE);
+        }
+        assert_eq!(batches(&world), 3);
+        assert!(runs <= 15, "{runs}");
+        assert_eq!(world.status(&asked.bead_id), BeadStatus::Closed);
+        let escalations = world.beads_of(BeadType::Escalation);
+        assert_eq!(escalations.len(), if from_escalation { 1 } else { 2 }, "{escalations:?}");
+        assert_eq!(escalations[0].status, BeadStatus::Open);
+        assert_eq!(escalations[0].title.contains("[TRIAGE]"), !from_escalation);
+    }
 }
 
 /// Story: a batch whose agent could not be started stood in progress until the agent was taken for dead, and was then tried again, with its old questions.

@@ -1,4 +1,4 @@
-//! Work that is handed out: sling, dispatch and its outcomes, molecules, rigs, configuration.
+//! Work that is handed out: sling, dispatch and its outcomes, rigs, configuration.
 
 use super::world::World;
 use super::world::effects;
@@ -20,11 +20,7 @@ use object_core::time::SECOND;
 use protocol::id::AgentId;
 use protocol::town::agent::AgentStatus;
 use protocol::town::bead::BeadStatus;
-use protocol::town::bead::BeadType;
 use protocol::town::config::TownConfig;
-use protocol::town::convoy::FormulaStep;
-use protocol::town::convoy::Molecule;
-use protocol::town::convoy::MoleculeStatus;
 use serde_json::Value;
 use serde_json::json;
 
@@ -189,32 +185,6 @@ fn what_waited_goes_on_at_once_when_the_last_blocker_is_over() {
 }
 
 #[test]
-fn a_molecule_is_walked_step_by_step() {
-    let mut world = World::new();
-    let (agent, bead) = world.working();
-    let none = Call::Work(WorkCall::CurrentStep { agent: agent.clone() });
-    assert_eq!(world.refused(none.clone()), Refusal::MoleculeNotFound {});
-    let step = |title: &str| FormulaStep { title: title.into(), instructions: "do".into() };
-    let made =
-        world.call(Call::Work(WorkCall::CreateMolecule { bead: bead.clone(), steps: vec![step("1"), step("2")] }));
-    let Answer::Molecule { molecule } = made else { panic!() };
-    assert_eq!((molecule.current_step, molecule.total_steps, molecule.bead_id.clone()), (0, 2, bead));
-    let Answer::Step { step } = world.call(none.clone()) else { panic!() };
-    assert_eq!((step.step.title.as_str(), step.step.has_label("step:0")), ("1", true));
-    let advance = |world: &mut World| -> Molecule {
-        match world.call(Call::Work(WorkCall::AdvanceMolecule { agent: agent.clone(), summary: "did".into() })) {
-            Answer::Molecule { molecule } => molecule,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(advance(&mut world).status, MoleculeStatus::Active);
-    let last = advance(&mut world);
-    assert_eq!((last.status, last.current_step), (MoleculeStatus::Completed, 2));
-    assert_eq!(world.newest(BeadType::Molecule).status, BeadStatus::Closed);
-    assert_eq!(world.refused(none), Refusal::MoleculeNotFound {});
-}
-
-#[test]
 fn a_rig_is_changed_in_place_and_its_name_moves_only_from_a_rig_without_work() {
     let mut world = World::new();
     let add = |id: &str, name: &str| {
@@ -291,6 +261,7 @@ fn a_configuration_that_cannot_be_read_is_refused_and_nothing_changes() {
         json!({"max_polecats_per_rig": 51}),
         json!({"container": {"sleep_after_minutes": 4}}),
         json!({"custom_instructions": {"polecat": "x".repeat(2_001)}}),
+        json!({"env_vars": {"A": "x".repeat(30 * 1024)}}),
     ] {
         let Value::Object(changes) = bad else { panic!() };
         let refusal = world.refused(Call::Town(TownCall::UpdateConfig { changes }));

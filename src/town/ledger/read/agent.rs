@@ -48,7 +48,9 @@ impl Asked<'_> {
                 }
             }
             AgentOp::EvictionContext => {
-                AgentCall::EvictionContext { agent: self.agent()?, receipt: receipt(&self.body()?)? }
+                let body = self.body()?;
+                let bead = body.id_or_none("bead_id", BeadId::parse)?;
+                AgentCall::EvictionContext { agent: self.agent()?, bead, receipt: receipt(&body)? }
             }
             AgentOp::Get => AgentCall::Get { agent: self.agent()?, rig: Some(self.rig()?) },
             AgentOp::GetOrCreate => AgentCall::GetOrCreate { role: role(&self.body()?)?, rig: Some(self.rig()?) },

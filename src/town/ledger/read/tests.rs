@@ -158,12 +158,19 @@ fn nobody_acts_for_another_agent() {
 fn a_receipt_of_an_eviction_may_be_short_or_long() {
     let path = "towns/t/rigs/r/agents/a1/eviction-context";
     let mut body = json!({"branch": "b", "agent_name": "Toast", "saved_at": "now"});
-    let Call::Agent(AgentCall::EvictionContext { receipt, .. }) = call("POST", path, body.clone()) else { panic!() };
-    assert_eq!((receipt.commit, receipt.pushed, receipt.reason), (None, None, None));
-    for (field, value) in [("commit", json!(null)), ("pushed", json!(false)), ("reason", json!("no network"))] {
+    let read = |body| match call("POST", path, body) {
+        Call::Agent(AgentCall::EvictionContext { bead, receipt, .. }) => (bead, receipt),
+        other => panic!("{other:?}"),
+    };
+    let (bead, receipt) = read(body.clone());
+    assert_eq!((bead, receipt.commit, receipt.pushed, receipt.reason), (None, None, None, None));
+    for (field, value) in
+        [("bead_id", json!("b1")), ("commit", json!(null)), ("pushed", json!(false)), ("reason", json!("no network"))]
+    {
         body[field] = value;
     }
-    let Call::Agent(AgentCall::EvictionContext { receipt, .. }) = call("POST", path, body) else { panic!() };
+    let (bead, receipt) = read(body);
+    assert_eq!(bead.unwrap().as_str(), "b1");
     assert_eq!((receipt.commit, receipt.pushed, receipt.reason), (None, Some(false), Some("no network".into())));
     assert_eq!(refusal("POST", path, json!({"branch": "b"})), wrong("agent_name"));
 }

@@ -107,6 +107,7 @@ impl Agents {
             // Of an agent without a worktree yet: where it would have worked.
             branch: if branch.is_empty() { agent.request.branch.clone() } else { branch },
             agent_name: agent.request.name.clone(),
+            bead_id: agent.request.bead_id.clone(),
             saved_at: iso8601(now_ms()),
             commit,
             pushed,
