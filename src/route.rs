@@ -116,7 +116,7 @@ impl Route {
     /// Finds the route of a request.
     pub fn parse(method: &str, path: &str) -> Result<Self, Refusal> {
         let only = |allowed: &str, route| if method == allowed { Ok(route) } else { Err(Refusal::MethodNotAllowed) };
-        let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let segments: Vec<&str> = path.strip_prefix('/').unwrap_or(path).split('/').collect();
         match segments.as_slice() {
             [""] => only("GET", Route::Root),
             ["health"] => only("GET", Route::Health),
@@ -201,6 +201,13 @@ mod tests {
             assert_eq!(Route::parse(right, &format!("/trpc/{name}")), Ok(Route::Trpc(procedure)));
             assert_eq!(Route::parse(wrong, &format!("/trpc/{name}")), Err(Refusal::MethodNotAllowed));
             assert_eq!(procedure.name(), name);
+        }
+    }
+
+    #[test]
+    fn a_path_with_another_slash_before_it_is_another_path() {
+        for path in ["//health", "//api/users/u/towns", "//sessions"] {
+            assert_eq!(Route::parse("GET", path), Err(Refusal::NotFound), "{path}");
         }
     }
 

@@ -16,6 +16,7 @@ use object_core::lifecycle::Input;
 use std::rc::Rc;
 use url::form_urlencoded;
 use wasm_bindgen::JsValue;
+use worker::Method;
 use worker::Request;
 use worker::Response;
 
@@ -71,10 +72,16 @@ impl Shell {
             return self.wake_and_forward(request, &asked.path, asked.lease).await;
         }
         match self.known_running()? {
-            Some(running) => match self.forward(&request, body_of(&request), &asked.path, &running).await? {
-                Some(answer) => Ok(answer),
-                None => error(410, "NOT_RUNNING", "The container has ended"),
-            },
+            Some(running) => {
+                // Somebody works with it, though nobody wakes it. Who only looks at it keeps it for nobody.
+                if self.kind == ContainerKind::Town && !is_look(&request)? {
+                    self.turn(&Input::Want { lease: None })?;
+                }
+                match self.forward(&request, body_of(&request), &asked.path, &running).await? {
+                    Some(answer) => Ok(answer),
+                    None => error(410, "NOT_RUNNING", "The container has ended"),
+                }
+            }
             None => error(410, "NOT_RUNNING", "The container does not run"),
         }
     }
@@ -124,6 +131,11 @@ impl Shell {
         self.turn(&Input::Ended { instance: to.instance.clone() })?;
         Ok(None)
     }
+}
+
+/// Whether a request changes nothing in the container, and is over with its answer.
+fn is_look(request: &Request) -> worker::Result<bool> {
+    Ok(request.method() == Method::Get && !request.headers().has("upgrade")?)
 }
 
 /// The body as it is, to be passed on untouched.

@@ -130,10 +130,12 @@ pub async fn snapshot(request: &Request, env: &Env, ids: &Ids) -> Result<Respons
             // Asked afterwards too: the agent may have been deleted, and its snapshot with it, while this one was on its way.
             Ok(()) => match known(env, town, agent).await {
                 Ok(()) => Ok(http::json(200, &json!({"success": true}))?),
-                Err(error) => {
+                Err(error @ TownError::NotFound(_)) => {
                     store::remove(env, &key).await?;
                     Err(error)
                 }
+                // A town that does not answer has not said that the agent is gone: this is all there is of its conversation.
+                Err(error) => Err(error),
             },
             Err(PutError::NoLength) => Err(TownError::Refused { status: 411, text: "Content-Length is needed".into() }),
             Err(PutError::TooLarge { .. }) => Err(TownError::TooLarge),

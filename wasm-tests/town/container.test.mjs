@@ -73,6 +73,21 @@ test("a socket into the container passes through as it is, both ways", async () 
   await gone.text();
 });
 
+test("who works in a container keeps it, and who looks at it does not", async () => {
+  const { town, agent } = await running("use");
+  await town.play({ agents: { "*": "running" } });
+  const container = (sql) => runInDurableObject(town.container, (_object, state) => state.storage.sql.exec(sql).toArray());
+  const path = `/container/agents/${agent.id}`;
+  for (const [verb, init, keeps] of [["/status", {}, false], ["/message", { method: "POST", body: JSON.stringify({ prompt: "Go on" }) }, true]]) {
+    await container("UPDATE container SET used_at = 0");
+    const response = await town.asUser(path + verb, init);
+    expect([verb, response.ok]).toEqual([verb, true]);
+    await response.text();
+    const [{ used_at: usedAt }] = await container("SELECT used_at FROM container");
+    expect([verb, usedAt > 0]).toEqual([verb, keeps]);
+  }
+});
+
 test("settings that come late do not replace newer ones, and the same again are not written", async () => {
   const town = await newTown("settings");
   const put = async (at, name) => {

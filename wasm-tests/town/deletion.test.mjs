@@ -177,6 +177,17 @@ test("what was being made when the user's object was lost is made by its alarm",
   await runInDurableObject(object, async (_object, state) => expect(await state.storage.getAlarm()).toBe(null));
 });
 
+test("a rig that its user's object announces again does not put an older token back", async () => {
+  const town = await newTown("told-again");
+  const headers = { "x-holdfast-caller": `user:${town.user}` };
+  const rig = { name: "late", git_url: "https://example.com/r.git", default_branch: "main", kilocode_token: "kilo-first-1111" };
+  const tell = async () => (await town.object.fetch(`http://town/rigs/00000000-0000-4000-8000-000000000004`, { method: "PUT", headers, body: JSON.stringify(rig) })).text();
+  await tell();
+  await (await town.asUser("/config", { method: "PATCH", body: JSON.stringify({ kilocode_token: "kilo-second-2222" }) })).text();
+  await tell();
+  expect((await (await town.asUser("/config")).json()).data.kilocode_token).toBe("****2222");
+});
+
 test("what was being removed when the user's object was lost is removed, also from a town that had not heard of it", async () => {
   const town = await newTown("removed-later");
   const late = "00000000-0000-4000-8000-000000000003";

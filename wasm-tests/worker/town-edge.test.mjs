@@ -1,6 +1,6 @@
 // What the Worker answers for a town without its ledger (spec/town.md 2.3 to 2.5, 9): logs, snapshots, tokens, the register, the way into the container.
 
-import { env, evictDurableObject, listDurableObjectIds } from "cloudflare:test";
+import { env, evictDurableObject, listDurableObjectIds, runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { expect, test } from "vitest";
 
@@ -45,6 +45,26 @@ test("an agent's database is kept under its town", async () => {
   expect([other.status, (await other.json()).error]).toEqual([403, "Token agentId does not match route"]);
   expect(await (await ask("DELETE", id, container)).json()).toEqual({ success: true });
   expect((await ask("GET", id, container)).status).toBe(404);
+});
+
+test("a town that does not answer costs no agent its kept database", async () => {
+  const { id, rigId, container, object, ok } = await newTown("edge-silent");
+  const { id: a1 } = await ok.rig("POST", "/agents", { role: "polecat", name: "one", identity: "one" });
+  const at = `http://worker/api/towns/${id}/rigs/${rigId}/agents/${a1}/db-snapshot`;
+  const ask = (method, body) => exports.default.fetch(at, { method, body, headers: { authorization: `Bearer ${container}` } });
+  expect(await (await ask("POST", new Uint8Array([1]))).json()).toEqual({ success: true });
+  // It answers that the agent is there, and when it is asked again, nothing.
+  await runInDurableObject(object, (town) => {
+    const real = town.fetch.bind(town);
+    let calls = 0;
+    town.fetch = async (request) => {
+      calls += 1;
+      if (calls === 2) throw new Error("reset");
+      return real(request);
+    };
+  });
+  expect((await ask("POST", new Uint8Array([2]))).status).toBe(500);
+  expect(new Uint8Array(await (await ask("GET")).arrayBuffer())).toEqual(new Uint8Array([2]));
 });
 
 test("a container gets a fresh token for one that has expired, and leaves its events in the log", async () => {

@@ -30,8 +30,6 @@ use worker::Response;
 pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response, TownError> {
     let (method, path) = (request.method(), request.path());
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    // The token that comes with a rig is the town's.
-    let mut token = None;
     let call = match (&method, segments.as_slice()) {
         (Method::Get, ["owner"]) => {
             owned(shell, &caller(&request)?)?;
@@ -61,10 +59,18 @@ pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response
         }
         (Method::Delete, ["town"]) => TownCall::Destroy {},
         (Method::Put, ["rigs", rig]) => {
-            let body = Body::parse(&request.bytes().await?)?;
-            token = body.value("kilocode_token").cloned();
+            let (body, rig) = (Body::parse(&request.bytes().await?)?, RigId::parse(rig)?);
+            let is_known = matches!(shell.ask(Call::Town(TownCall::Rig { rig: rig.clone() }))?, Answer::Rig { .. });
+            // The token that comes with a new rig is the town's. The same call again may come later than another token.
+            if let Some(token) = body.value("kilocode_token").filter(|_| !is_known) {
+                let changes = [("kilocode_token".to_owned(), token.clone())].into_iter().collect();
+                let changed = shell.ask(Call::Town(TownCall::UpdateConfig { changes }))?;
+                if matches!(changed, Answer::Refused { .. }) {
+                    return respond_with(shell, changed);
+                }
+            }
             TownCall::AddRig {
-                rig: RigId::parse(rig)?,
+                rig,
                 name: body.text("name")?,
                 git_url: body.text("git_url")?,
                 default_branch: body.text("default_branch")?,
@@ -74,10 +80,10 @@ pub async fn respond(shell: &Rc<Shell>, mut request: Request) -> Result<Response
         _ => return Err(TownError::NotFound("Not found")),
     };
     let answer = shell.ask(Call::Town(call))?;
-    if let (Answer::Rig { .. }, Some(token)) = (&answer, token) {
-        let changes = [("kilocode_token".to_owned(), token)].into_iter().collect();
-        shell.ask(Call::Town(TownCall::UpdateConfig { changes }))?;
-    }
+    respond_with(shell, answer)
+}
+
+fn respond_with(shell: &Shell, answer: Answer) -> Result<Response, TownError> {
     let town = TownId::parse(&shell.name())?;
     reply(&write::town(Op::Town(TownOp::Config), Guard::User, &town, answer)?)
 }
