@@ -19,7 +19,7 @@ const player = new Player(join(WORK, "e2e", "faults-ingest-player"));
 const it = holdfast("faults-ingest", {}, {
   agent: player.folder,
   front: (port) => proxy.open(port),
-  limits: { session: { disconnect_grace_ms: 4_000 }, sandbox: { batch_ms: 5, reconnect_backoff_ms_min: 10, reconnect_backoff_ms_max: 50 } },
+  limits: { session: { disconnect_grace_ms: 15_000 }, sandbox: { batch_ms: 5, reconnect_backoff_ms_min: 10, reconnect_backoff_ms_max: 50 } },
 });
 const turns = new Turns(it);
 
@@ -124,7 +124,7 @@ describe("a recorded burst through a connection that breaks", { timeout: 600_000
       proxy.refuse();
       await say(burst(700));
       const ended = async () => (await it.api.session(turns.sessionId)).execution === null;
-      await until("the end of the grace", ended, 30_000);
+      await until("the end of the grace", ended, 60_000);
       proxy.admit();
     }, "interrupted");
     assert.ok(kinds.includes("wrapper_disconnected"), `${kinds}`);

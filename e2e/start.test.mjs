@@ -54,9 +54,9 @@ test("npm start -- --once --json takes a session to a pushed commit, and leaves 
   await nothingRuns();
 });
 
-test("npm start -- --serve-only serves until it is told to stop", { timeout: 60_000 }, async () => {
+test("npm start -- --serve-only serves until it is told to stop", { timeout: 240_000 }, async () => {
   const { child, result, exit } = start(["--serve-only", "--json"]);
-  await until("it serves", () => result.stdout.includes('"serving"'));
+  await until("it serves", () => result.stdout.includes('"serving"'), 120_000);
   const { url } = milestones(result.stdout).find(({ event }) => event === "ready");
   assert.equal((await (await fetch(`${url}/health`)).json()).status, "ok");
 
@@ -68,9 +68,9 @@ test("npm start -- --serve-only serves until it is told to stop", { timeout: 60_
   await nothingRuns();
 });
 
-test("if it is killed outright, its processes end by themselves", { timeout: 60_000 }, async () => {
+test("if it is killed outright, its processes end by themselves", { timeout: 240_000 }, async () => {
   const { child, result, exit } = start(["--serve-only", "--json"]);
-  await until("it serves", () => result.stdout.includes('"serving"'));
+  await until("it serves", () => result.stdout.includes('"serving"'), 120_000);
   child.kill("SIGKILL");
   await exit;
   await nothingRuns();

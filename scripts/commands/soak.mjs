@@ -34,8 +34,8 @@ export async function main() {
 }
 
 /** Evictions while the real agent works: in three ways, and many in a row, as `npm test` does with a played agent. */
-function evictions({ count, seed }) {
-  const env = { SOAK_AGENT: "kilo", SOAK_EVICTIONS: count, ...(seed && { SOAK_SEED: seed }) };
+function evictions({ count, seed = `${Date.now() % 1_000_000}` }) {
+  const env = { SOAK_AGENT: "kilo", SOAK_EVICTIONS: count, SOAK_SEED: seed };
   return run(process.execPath, ["--test", "--test-reporter=spec", "--test-concurrency=1", "e2e/town-eviction.test.mjs", "e2e/town-soak.test.mjs"], env);
 }
 

@@ -5,10 +5,9 @@ import { exports } from "cloudflare:workers";
 import { expect, inject, vi } from "vitest";
 
 import { bindings } from "../worker/bindings.mjs";
-import { eventually } from "../worker/socket.mjs";
+import { ANSWER_MS, eventually } from "../worker/socket.mjs";
 import { headersOf, sign } from "../worker/tokens.mjs";
 
-const ANSWER_MS = 15_000;
 export const RIG = "rig";
 
 /** Calls the Worker. */

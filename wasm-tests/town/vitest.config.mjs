@@ -20,8 +20,8 @@ export default defineConfig({
     name: "town",
     include: ["*.test.mjs"],
     globalSetup: ["./host.mjs"],
-    // A panic in wasm shows as a request that is never answered.
-    testTimeout: 20_000,
+    // A panic in wasm shows as a request that is never answered: that is said first (socket.mjs).
+    testTimeout: 90_000,
     // The runner would wait for ever for what an object logs while a file ends.
     disableConsoleIntercept: true,
   },

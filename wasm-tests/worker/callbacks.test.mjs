@@ -34,7 +34,7 @@ async function debt(session) {
 
 /** Rings the alarm for the try of number `attempt`, and waits for its outcome: the row that is left, if any. */
 async function outcomeOf(session, attempt) {
-  for (let tries = 0; tries < 300; tries += 1) {
+  for (let tries = 0; tries < 1_200; tries += 1) {
     const row = await debt(session);
     if (!row || row.dead !== null) return row;
     if (row.attempt < attempt) await runDurableObjectAlarm(session.object);

@@ -4,7 +4,7 @@ import { env, evictDurableObject, runInDurableObject } from "cloudflare:test";
 import { expect, test } from "vitest";
 
 import { bindings } from "./bindings.mjs";
-import { eventually } from "./socket.mjs";
+import { ANSWER_MS, eventually } from "./socket.mjs";
 import { ask } from "./wrapper.mjs";
 
 const SESSION = "agent_01234567-89ab-cdef-0123-456789abcdef";
@@ -17,7 +17,7 @@ function sandboxOf(name) {
     rows,
     alarm: () => runInDurableObject(object, (_object, state) => state.storage.getAlarm()),
     async post(path) {
-      const response = await object.fetch(`http://sandbox${path}`, { method: "POST", signal: AbortSignal.timeout(15_000) });
+      const response = await object.fetch(`http://sandbox${path}`, { method: "POST", signal: AbortSignal.timeout(ANSWER_MS) });
       const body = await response.text();
       await evictDurableObject(object);
       return [response.status, body && JSON.parse(body).error];

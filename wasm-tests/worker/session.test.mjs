@@ -4,6 +4,7 @@ import { env, evictDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 import { expect, test } from "vitest";
 
+import { ANSWER_MS } from "./socket.mjs";
 import { headersOf } from "./tokens.mjs";
 
 const USER = "google:wasm/1";
@@ -12,7 +13,7 @@ const headers = await headersOf(USER);
 async function call(path, init) {
   const response = await exports.default.fetch(`http://worker${path}`, {
     headers,
-    signal: AbortSignal.timeout(15_000),
+    signal: AbortSignal.timeout(ANSWER_MS),
     ...init,
   });
   return { status: response.status, body: await response.json() };

@@ -4,8 +4,12 @@
  * Frames are kept in the order in which they came, so a test never misses one that came before it asked.
  */
 
-/** How long a test waits for what must come. Nothing here takes a hundredth of it. */
-const WAIT_MS = 5_000;
+/** How long a test waits for what must come. Nothing here takes a hundredth of it, but the machine may be busy. */
+const WAIT_MS = 30_000;
+/** The same for an answer of the Worker. */
+export const ANSWER_MS = 60_000;
+/** Between two looks. */
+const STEP_MS = 50;
 
 export class Socket {
   /** Frames that came and were not taken yet, parsed. */
@@ -78,10 +82,10 @@ export class Socket {
 
 /** Waits until `look` gives something that `matches`, and returns it. For what only a look into the object shows. */
 export async function eventually(look, matches) {
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (let tries = 0; tries < WAIT_MS / STEP_MS; tries += 1) {
     const found = await look();
     if (matches(found)) return found;
-    await new Promise((resolve) => setTimeout(resolve, WAIT_MS / 100));
+    await new Promise((resolve) => setTimeout(resolve, STEP_MS));
   }
   throw new Error(`not within ${WAIT_MS} ms; at last: ${JSON.stringify(await look())}`);
 }

@@ -5,6 +5,7 @@ import { exports } from "cloudflare:workers";
 import { afterEach, expect, test, vi } from "vitest";
 
 import { bindings } from "./bindings.mjs";
+import { ANSWER_MS } from "./socket.mjs";
 import { sign } from "./tokens.mjs";
 import { newTown, refused } from "./towns.mjs";
 
@@ -24,7 +25,7 @@ async function send(method, path, token, body) {
     method,
     body,
     headers: token ? { authorization: `Bearer ${token}` } : {},
-    signal: AbortSignal.timeout(15_000),
+    signal: AbortSignal.timeout(ANSWER_MS),
   });
   return { status: response.status, body: await response.json() };
 }

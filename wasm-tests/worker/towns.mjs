@@ -5,6 +5,7 @@ import { exports } from "cloudflare:workers";
 import { expect } from "vitest";
 
 import { bindings } from "./bindings.mjs";
+import { ANSWER_MS } from "./socket.mjs";
 import { headersOf, sign } from "./tokens.mjs";
 
 const now = () => Math.floor(Date.now() / 1000);
@@ -32,7 +33,7 @@ export async function send(method, path, token, body, headers = {}) {
     method,
     body: body === undefined || typeof body === "string" ? body : JSON.stringify(body),
     headers: token ? { authorization: `Bearer ${token}`, ...headers } : headers,
-    signal: AbortSignal.timeout(15_000),
+    signal: AbortSignal.timeout(ANSWER_MS),
   });
   return { status: response.status, body: await response.json() };
 }

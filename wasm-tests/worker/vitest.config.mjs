@@ -9,8 +9,8 @@ export default defineConfig({
     name: "worker",
     include: ["*.test.mjs"],
     globalSetup: ["./receiver.mjs"],
-    // A panic in wasm shows as a request that is never answered.
-    testTimeout: 20_000,
+    // A panic in wasm shows as a request that is never answered: that is said first (socket.mjs).
+    testTimeout: 90_000,
     // The runner would wait for ever for what an object logs while a file ends.
     disableConsoleIntercept: true,
   },

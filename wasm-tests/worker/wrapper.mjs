@@ -8,10 +8,8 @@
 import { env, evictDurableObject, runDurableObjectAlarm, runInDurableObject } from "cloudflare:test";
 import { exports } from "cloudflare:workers";
 
-import { Socket, eventually } from "./socket.mjs";
+import { ANSWER_MS, Socket, eventually } from "./socket.mjs";
 import { headersOf } from "./tokens.mjs";
-
-const ANSWER_MS = 15_000;
 
 /** A debt that is retried later than this from now is being tried: the pause after a failure is shorter, at first. A callback's is known exactly. */
 const TRY_MS = 9_000;

@@ -9,6 +9,7 @@
 //! | [`spool`] | numbered events until they are acknowledged, in memory and as a file |
 //! | [`ingest`] | the connection to the object: numbers, sends, reconnects, resumes |
 //! | [`gap`] | what a break of the agent's event stream held, from the agent server's own state |
+//! | [`overtaken`] | what of the agent server's answer for a late viewer its event stream has made old meanwhile |
 //! | [`turn`] | when the agent's turn is over, and how |
 //! | [`job`] | one execution from start to end |
 //! | [`managed`] | one agent of a town: what it is doing, and what is done when it is idle |
@@ -39,6 +40,7 @@ pub mod job;
 pub mod limits;
 pub mod managed;
 pub mod normalise;
+pub mod overtaken;
 pub mod spool;
 pub mod sse;
 pub mod turn;

@@ -61,6 +61,9 @@ pub struct Limits {
     pub retry_ms_max: i64,
     /// What the socket's writer may hold. A stalled socket costs this much memory, and never stops the reading of the agent.
     pub send_bytes_max: usize,
+    /// On SIGTERM, the whole of it, with snapshots and work in progress: then the process ends by itself, with exit code 1
+    /// (spec/session.md 8.3). Inside the 30 s that a container has (crates/object-core, `stop_ms`).
+    pub shutdown_ms_max: u64,
     /// A snapshot of the conversation as it travels. Beyond it the images that the agent was shown are left out.
     pub snapshot_bytes_max: u64,
     /// Un-acknowledged events on disk. Beyond it the oldest are given up, with an announcement (design 3).
@@ -111,6 +114,7 @@ impl Default for Limits {
             reconnect_stable_ms: 10_000,
             retry_ms_max: 600_000,
             send_bytes_max: 1024 * 1024,
+            shutdown_ms_max: 20_000,
             snapshot_bytes_max: SNAPSHOT_BYTES_MAX,
             spool_bytes_max: 64 * 1024 * 1024,
             spool_resident_bytes_max: 4 * 1024 * 1024,

@@ -51,6 +51,11 @@ impl Snapshot {
         }
     }
 
+    /// Whether there is such a process, and not as a zombie.
+    pub fn lives(&self, pid: Pid) -> bool {
+        self.0.iter().any(|process| process.pid == pid && !process.zombie)
+    }
+
     /// The processes whose parent is `parent`, zombies among them.
     pub fn children(&self, parent: Pid) -> Vec<Process> {
         self.0.iter().filter(|process| process.parent == parent).copied().collect()

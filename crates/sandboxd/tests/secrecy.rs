@@ -53,18 +53,19 @@ impl Drop for Town {
     }
 }
 
-/// `init` with a town below it, as a container starts it, and on a loopback port of its own.
+/// `init` with a town below it, as a container starts it, and on a loopback port of its own. It has begun to listen.
 fn town(sandboxd: &Path, root: Option<&Path>) -> Town {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let log = tempfile::NamedTempFile::new().unwrap();
     let mut command = unprivileged(sandboxd);
     command.args(["init", "--", "town"]).env_clear().env("PATH", "/usr/bin:/bin");
     command
         .env("GASTOWN_TOWN_ID", "t1")
         .env("GASTOWN_API_URL", "http://127.0.0.1:9")
-        .env("HOLDFAST_LISTEN", free.to_string());
+        .env("HOLDFAST_LISTEN", "127.0.0.1:0");
     command.env("GASTOWN_CONTAINER_TOKEN", TOKEN).envs(root.map(|root| ("HOLDFAST_ROOT", root)));
-    let town = Town(command.stderr(Stdio::null()).spawn().unwrap());
-    until("the town to listen", || std::net::TcpStream::connect(free).ok());
+    let town = Town(command.stderr(log.reopen().unwrap()).spawn().unwrap());
+    let listens = || fs::read_to_string(&log).unwrap().contains(r#""event":"ready""#).then_some(());
+    until("the town to listen", listens);
     town
 }
 

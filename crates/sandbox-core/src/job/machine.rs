@@ -110,6 +110,12 @@ impl Job {
             .map(|current| &current.binding.execution_id)
     }
 
+    /// Whether the last thing of the execution is said, or there is none: whatever is said now would stand behind it.
+    pub fn has_said_its_last(&self) -> bool {
+        let phase = self.current.as_ref().map(|current| &current.phase);
+        matches!(phase, None | Some(Phase::Settling | Phase::Finishing))
+    }
+
     fn start(&mut self, now_ms: i64, binding: Binding) -> Vec<Output> {
         let is_current =
             self.current.as_ref().is_some_and(|current| current.binding.execution_id == binding.execution_id);

@@ -48,7 +48,8 @@ pub struct Binding {
 pub enum Input {
     /// `job/abort`.
     Abort,
-    /// The agent server has answered to [`Output::AbortAgent`], or is not there.
+    /// The agent server has answered to [`Output::AbortAgent`], or is not there. Not while its turn
+    /// [may yet begin](crate::turn::Turn::may_yet_begin).
     AgentAborted(JobId),
     /// The agent server was heard (any event, also a heartbeat).
     AgentHeard,

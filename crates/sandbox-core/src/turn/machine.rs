@@ -3,15 +3,16 @@
 use super::Input;
 use super::Output;
 use super::TurnEnd;
-use super::error::AgentError;
+use super::read::Closed;
+use super::read::ErrorOf;
+use super::read::Request;
+use super::read::StatusOf;
 use crate::agent::AgentEvent;
 use crate::gap::FoundError;
 use crate::gap::TurnFound;
 use crate::limits::Limits;
 use protocol::id::KiloSessionId;
 use protocol::sandbox::Permissions;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use std::borrow::Cow;
 
 /// Follows one agent session from prompt to end of turn, turn after turn.
@@ -44,6 +45,9 @@ enum Phase {
     },
     /// The agent says that it is done; the turn ends as `end` at `at` at the latest.
     Closing { end: TurnEnd, at: i64 },
+    /// We have asked the agent to stop before it took the prompt up. What it answers to that says nothing: it answers the same when it is idle, and
+    /// begins afterwards. The job bounds this.
+    Withdrawn,
     /// We have asked the agent to stop.
     Stopping { give_up_at: i64 },
 }
@@ -80,8 +84,10 @@ impl Turn {
             Input::ServerGone { message } => self.end(TurnEnd::Failed { message }),
             Input::Status { busy } => self.on_status(busy),
             Input::Stopping => {
-                if self.is_running() {
-                    self.phase = Phase::Stopping { give_up_at: now_ms.saturating_add(self.limits.abort_settle_ms) };
+                match self.phase {
+                    Phase::Prompted { .. } => self.phase = Phase::Withdrawn,
+                    Phase::Open { .. } => self.stopping(now_ms),
+                    Phase::None | Phase::Withdrawn | Phase::Closing { .. } | Phase::Stopping { .. } => {}
                 }
                 Vec::new()
             }
@@ -95,9 +101,14 @@ impl Turn {
         [self.phase_deadline(), self.catch_up_at].into_iter().flatten().min()
     }
 
+    /// Whether the agent was asked to stop, and may yet take the prompt up: it is not at rest, whatever it answered.
+    pub fn may_yet_begin(&self) -> bool {
+        self.phase == Phase::Withdrawn
+    }
+
     fn phase_deadline(&self) -> Option<i64> {
         match &self.phase {
-            Phase::None => None,
+            Phase::None | Phase::Withdrawn => None,
             Phase::Prompted { give_up_at } | Phase::Stopping { give_up_at } => Some(*give_up_at),
             Phase::Open { offline_until, retrying_until } => {
                 [*offline_until, *retrying_until].into_iter().flatten().min()
@@ -121,7 +132,7 @@ impl Turn {
                     self.error = None;
                     self.phase = OPEN;
                 }
-                Vec::new()
+                self.on_work(now_ms)
             }
             _ => {
                 self.on_activity(now_ms, event);
@@ -132,7 +143,7 @@ impl Turn {
 
     fn on_permission(&self, event: &AgentEvent<'_>) -> Vec<Output> {
         // A person answers; or nobody needs to any more.
-        if self.permissions == Permissions::Ask || matches!(self.phase, Phase::Stopping { .. }) {
+        if self.permissions == Permissions::Ask || matches!(self.phase, Phase::Withdrawn | Phase::Stopping { .. }) {
             return Vec::new();
         }
         event
@@ -156,7 +167,7 @@ impl Turn {
                 self.error = Some(error.message());
                 Vec::new()
             }
-            Phase::Closing { .. } | Phase::None | Phase::Stopping { .. } => Vec::new(),
+            Phase::Closing { .. } | Phase::None | Phase::Withdrawn | Phase::Stopping { .. } => Vec::new(),
         }
     }
 
@@ -177,6 +188,7 @@ impl Turn {
             }
             // Between two retries the session is busy too: only output ends a series of refusals.
             ("busy", Phase::Open { offline_until, .. }) => *offline_until = None,
+            ("busy", Phase::Withdrawn | Phase::Stopping { .. }) => return self.on_work(now_ms),
             _ => self.on_activity(now_ms, event),
         }
         Vec::new()
@@ -187,7 +199,7 @@ impl Turn {
         match &self.phase {
             Phase::None | Phase::Closing { .. } => return Vec::new(),
             // What closes before the prompt was taken up is the turn before.
-            Phase::Prompted { .. } => return Vec::new(),
+            Phase::Prompted { .. } | Phase::Withdrawn => return Vec::new(),
             Phase::Stopping { .. } => return self.end(TurnEnd::Interrupted),
             Phase::Open { .. } => {}
         }
@@ -207,6 +219,20 @@ impl Turn {
         vec![Output::AskStatus]
     }
 
+    /// The agent works. If it was asked to stop, it had not begun by then, and is asked again.
+    fn on_work(&mut self, now_ms: i64) -> Vec<Output> {
+        match self.phase {
+            Phase::Withdrawn => self.stopping(now_ms),
+            Phase::Stopping { .. } => {}
+            Phase::None | Phase::Prompted { .. } | Phase::Open { .. } | Phase::Closing { .. } => return Vec::new(),
+        }
+        vec![Output::AbortAgain]
+    }
+
+    fn stopping(&mut self, now_ms: i64) {
+        self.phase = Phase::Stopping { give_up_at: now_ms.saturating_add(self.limits.abort_settle_ms) };
+    }
+
     /// Anything else that is said about our session: it is not quiet, and a model that had refused may have begun to answer.
     fn on_activity(&mut self, now_ms: i64, event: &AgentEvent<'_>) {
         let is_output = matches!(event.kind.as_ref(), "message.part.delta" | "message.part.updated");
@@ -215,7 +241,7 @@ impl Turn {
             Phase::Open { offline_until, retrying_until } => {
                 is_output && (offline_until.is_some() || retrying_until.is_some())
             }
-            Phase::None | Phase::Prompted { .. } | Phase::Stopping { .. } => false,
+            Phase::None | Phase::Prompted { .. } | Phase::Withdrawn | Phase::Stopping { .. } => false,
         };
         if !matters || !self.is_ours(event) {
             return;
@@ -261,8 +287,10 @@ impl Turn {
                 self.phase = OPEN;
                 Vec::new()
             }
+            (Phase::Withdrawn | Phase::Stopping { .. }, true) => self.on_work(now_ms),
             // The whole turn fell into the gap; or the prompt has yet to be taken up.
-            (Phase::Prompted { .. }, false) if !found.answered => Vec::new(),
+            (Phase::Prompted { .. } | Phase::Withdrawn, false) if !found.answered => Vec::new(),
+            (Phase::Withdrawn, false) => self.end(TurnEnd::Interrupted),
             // Its close did, and with it its reason.
             (Phase::Prompted { .. } | Phase::Open { .. }, false) => {
                 let end = self.end_found(found.error.as_ref());
@@ -294,7 +322,7 @@ impl Turn {
     /// The phase has lasted too long.
     fn on_late(&mut self) -> Vec<Output> {
         let end = match &self.phase {
-            Phase::None => return Vec::new(),
+            Phase::None | Phase::Withdrawn => return Vec::new(),
             Phase::Prompted { .. } => TurnEnd::Rejected {
                 message: if self.missed {
                     "The agent's event stream broke, and no turn was seen to begin".to_owned()
@@ -330,6 +358,7 @@ impl Turn {
             Phase::Open { offline_until: None, retrying_until: None } => "open",
             Phase::Open { .. } => "waiting",
             Phase::Closing { .. } => "closing",
+            Phase::Withdrawn => "withdrawn",
             Phase::Stopping { .. } => "stopping",
         }
     }
@@ -359,39 +388,4 @@ fn on_question(event: &AgentEvent<'_>) -> Vec<Output> {
         Some(Request { id, tool: None }) => vec![Output::RejectQuestion { id: id.into_owned() }],
         _ => Vec::new(),
     }
-}
-
-#[derive(Deserialize)]
-struct Closed<'a> {
-    #[serde(borrow, default)]
-    reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Deserialize)]
-struct ErrorOf<'a> {
-    #[serde(borrow, default)]
-    error: AgentError<'a>,
-}
-
-/// A permission request or a question.
-#[derive(Deserialize)]
-struct Request<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(default)]
-    tool: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct StatusOf<'a> {
-    #[serde(borrow)]
-    status: Status<'a>,
-}
-
-#[derive(Deserialize)]
-struct Status<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    message: Option<Cow<'a, str>>,
 }

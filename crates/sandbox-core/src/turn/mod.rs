@@ -4,11 +4,15 @@
 //! what lies between `session.turn.open` and `session.turn.close` of our own session; after the close, either the agent server says that
 //! the session is idle, or it is quiet for a while. Works for the orders of 7.7.9 and 7.0.33.
 //!
+//! A prompt that was taken (204) is taken up about a second later, with nothing said in between, and an abort before that stops nothing: a turn that
+//! begins while it is being stopped is aborted again, and an agent that [`Turn::may_yet_begin`] when its job ends must not outlive it.
+//!
 //! Each wait has an end: for the turn to open, for a model that cannot be reached or refuses, for an abort to take effect. How long a
 //! healthy turn may run is not decided here but by the session object.
 
 pub(crate) mod error;
 mod machine;
+mod read;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +46,8 @@ pub enum Input<'a> {
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
+    /// `POST /session/{id}/abort`, once more: the turn that is being stopped has begun only now. Answer with `job::Input::AgentAborted`.
+    AbortAgain,
     /// Ask `GET /session/status`, at most 5 s; answer with `Status`. No answer is fine too.
     AskStatus,
     /// The turn is over. Once per `Prompt`.

@@ -218,11 +218,11 @@ fn stopping_ends_with_the_close_or_with_idle_or_after_a_while() {
     bench.own("session.idle", "");
     assert_eq!(bench.own("session.turn.close", r#","reason":"interrupted""#), ended(TurnEnd::Interrupted));
 
-    let mut bench = Bench::prompted();
+    let mut bench = Bench::opened();
     bench.receive(Input::Stopping);
     assert_eq!(bench.receive(Input::Status { busy: false }), ended(TurnEnd::Interrupted));
 
-    let mut bench = Bench::prompted();
+    let mut bench = Bench::opened();
     bench.receive(Input::Stopping);
     assert_eq!(bench.turn.next_deadline(), Some(5_000));
     assert_eq!(bench.wait(), ended(TurnEnd::Interrupted));
@@ -230,6 +230,39 @@ fn stopping_ends_with_the_close_or_with_idle_or_after_a_while() {
     let mut idle = Bench::opened();
     idle.receive(Input::ServerGone { message: "x".into() });
     assert_eq!((idle.receive(Input::Stopping), idle.turn.next_deadline()), (vec![], None));
+}
+
+#[test]
+fn a_turn_that_begins_after_it_was_asked_to_stop_is_aborted_again_and_only_then_ends() {
+    let busy = r#","status":{"type":"busy"}"#;
+    for (kind, more) in [("session.turn.open", ""), ("session.status", busy)] {
+        let mut bench = Bench::prompted();
+        bench.receive(Input::Stopping);
+        assert!(bench.turn.may_yet_begin());
+        // What is said before it begins is about the turn before, or of an agent that is idle.
+        assert_eq!(bench.own("session.turn.close", r#","reason":"completed""#), []);
+        assert_eq!(bench.receive(Input::Status { busy: false }), []);
+        assert_eq!(bench.turn.next_deadline(), None);
+        bench.now = 1_000;
+        assert_eq!(bench.own(kind, more), [Output::AbortAgain]);
+        assert!(!bench.turn.may_yet_begin());
+        assert_eq!(bench.turn.next_deadline(), Some(6_000));
+        assert_eq!(bench.own("session.turn.close", r#","reason":"interrupted""#), ended(TurnEnd::Interrupted));
+    }
+}
+
+#[test]
+fn a_turn_that_was_asked_to_stop_and_began_in_a_gap_is_aborted_again() {
+    let withdrawn_in_gap = |found: TurnFound| {
+        let mut bench = Bench::prompted();
+        bench.receive(Input::Stopping);
+        bench.receive(Input::StreamResumed);
+        let said = bench.receive(Input::CaughtUp(Some(&found)));
+        (said, bench.turn.may_yet_begin())
+    };
+    assert_eq!(withdrawn_in_gap(found(true, false, None)), (vec![Output::AbortAgain], false));
+    assert_eq!(withdrawn_in_gap(found(false, false, None)), (vec![], true));
+    assert_eq!(withdrawn_in_gap(found(false, true, None)), (ended(TurnEnd::Interrupted), false));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use super::kilo::server::Recipe;
 use super::kilo::server::Server;
 use super::limits;
 use super::logs::Destination;
+use super::made_from;
 use super::redact::Redactor;
 use super::report::Reporter;
 use super::state::Bench;
@@ -95,7 +96,8 @@ async fn prepare_and_start(
     let wanted = work.turn.as_ref().map_or(&[][..], |turn| &turn.images);
     let images = images::fetch(&session.shared.http, &session.id, &work.report.token, wanted).await?;
     // On a workspace that is there these take no time, and are not worth telling.
-    let cloned = workspace::is_cloned(paths);
+    let outdated = made_from::is_outdated(paths, plan, resumes);
+    let cloned = workspace::is_cloned(paths) && !outdated;
     if !cloned {
         steps.begin(Step::DiskCheck, "Checking disk space…").await;
     }
@@ -104,6 +106,10 @@ async fn prepare_and_start(
         steps.begin(Step::WorkspaceSetup, "Setting up workspace…").await;
     }
     bench.own(paths)?;
+    if outdated {
+        bench.clear(session).await;
+        made_from::take_away(paths).await?;
+    }
     if !cloned {
         cold_start::workspace(session, &git, plan, resumes, steps).await?;
     }
@@ -193,6 +199,7 @@ async fn start_turn(
         images,
         client: server.client.clone(),
         gone: server.gone(),
+        ender: server.ender(),
         permissions: plan.permissions,
         git: git.clone(),
         requested_branch: plan.upstream_branch.clone(),

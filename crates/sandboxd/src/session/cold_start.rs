@@ -10,6 +10,7 @@ use super::kilo::import;
 use super::kilo::import::ImportError;
 use super::kilo::import::Importer;
 use super::limits;
+use super::made_from;
 use super::snapshot;
 use super::snapshot::Fetched;
 use super::snapshot::SnapshotError;
@@ -51,6 +52,7 @@ pub async fn workspace(
         log::info("session", "wip_applied", json!({ "sessionId": session.id, "how": format!("{applied:?}") }));
         steps.begin(Step::Branch, applied.message()).await;
     }
+    made_from::note(paths, &plan)?;
     workspace::put_in_place(paths).await
 }
 

@@ -209,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_takes_too_long_is_killed_with_its_group() {
-        let error = run(bash("sleep 31 & echo $!; wait"), Duration::from_secs(3)).await.unwrap_err();
+        let error = run(bash("sleep 31 & echo $!; wait"), Duration::from_secs(8)).await.unwrap_err();
         let CommandError::Timeout { tail, .. } = error else { panic!("{error}") };
         let left = Pid::from_raw(tail.trim().parse().unwrap());
         let state = || std::fs::read_to_string(format!("/proc/{left}/stat"));

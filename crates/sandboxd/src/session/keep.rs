@@ -29,6 +29,7 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
@@ -79,6 +80,8 @@ impl Means {
 #[derive(Default)]
 pub struct Keeping {
     means: Mutex<Option<Means>>,
+    /// How it was, until what it had kept is taken away.
+    given_up: Mutex<Option<Means>>,
     /// Whether a turn has begun since the conversation was last kept.
     unsaved: AtomicBool,
     /// Held by the one keeping.
@@ -102,9 +105,16 @@ impl Keeping {
         self.unsaved.store(true, Ordering::Relaxed);
     }
 
-    /// From now on nothing is kept. Returns how it was.
-    pub fn give_up(&self) -> Option<Means> {
-        self.means.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// From now on nothing is kept.
+    pub fn give_up(&self) {
+        let means = self.means.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if means.is_some() {
+            *self.given_up() = means;
+        }
+    }
+
+    fn given_up(&self) -> MutexGuard<'_, Option<Means>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn means(&self) -> Option<Means> {
@@ -161,10 +171,14 @@ pub async fn conversation(session: &Session) {
 }
 
 /// Takes off the remote what is kept there of a session that is gone. Its conversation is the object's to delete.
-pub async fn forget(session: &Session, means: &Means) {
+///
+/// Whoever calls it may give up on the way: then it is the next one's to do.
+pub async fn forget(session: &Session) {
+    let Some(means) = session.keeping.given_up().clone() else { return };
     if let Err(error) = wip::forget(&means.git, &session.paths, &session.id).await {
         log::warn("session", "wip_not_tidied", json!({ "sessionId": session.id, "error": error.to_string() }));
     }
+    session.keeping.given_up().take();
 }
 
 async fn work_in_progress(session: &Session) {

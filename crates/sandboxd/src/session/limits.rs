@@ -64,8 +64,11 @@ pub const AGENT_START_TIMEOUT: Duration = Duration::from_secs(60);
 pub const AGENT_START_TRIES: u32 = 3;
 /// One call to the agent server; an abort takes up to 0.4 s, the first prompt up to 2.5 s.
 pub const AGENT_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The abort before an agent server is ended. Less than any other call: one that hangs is ended without it, and what the session has must still be
+/// kept before the container ends (20 s, crates/sandbox-core, `shutdown_ms_max`).
+pub const ABORT_BEFORE_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// From SIGTERM to SIGKILL of an agent server; it needs 1.4 s in the middle of a turn.
-pub const AGENT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+pub const AGENT_STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One post of a progress report.
 pub const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,9 +90,6 @@ pub const COMMIT_SUBJECT_CHARS: usize = 72;
 pub const INGEST_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// On SIGTERM, how long the last events may wait for their acknowledgement: inside the platform's time before SIGKILL.
 pub const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// On SIGTERM, the whole of it, with snapshots and work in progress: then the process ends by itself, with exit code 1
-/// (spec/session.md 8.3). Inside the 30 s that a container has (crates/object-core, `stop_ms`).
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long new work waits for an execution that is about to end: more than an aborted agent needs to come to rest.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a stop or an abort waits for the turn to end before it goes on without it.

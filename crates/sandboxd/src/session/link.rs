@@ -37,6 +37,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// Where an address is written before it takes its place: not a name that [`Address::left_behind`] looks for.
+fn fresh(paths: &SessionPaths, execution: &ExecutionId) -> PathBuf {
+    paths.own.join(format!("fresh-{execution}"))
+}
+
 /// How to reach the object of one execution.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -52,11 +57,12 @@ pub struct Address {
 }
 
 impl Address {
-    /// Keeps the address for a process that comes after this one.
+    /// Keeps the address for a process that comes after this one. Whenever this one ends, the address is there as it was before or as it is now.
     fn save(&self, paths: &SessionPaths) -> io::Result<()> {
         let text = serde_json::to_vec(self)?;
-        let path = paths.address(&self.execution_id);
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(&text)
+        let fresh = fresh(paths, &self.execution_id);
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?.write_all(&text)?;
+        fs::rename(fresh, paths.address(&self.execution_id))
     }
 
     /// The same. Without it only a restart of this process could not be made good.
@@ -74,7 +80,8 @@ impl Address {
             log::warn("session", "undelivered", json!({ "executionId": execution, "reason": why.reason() }));
             return;
         }
-        for removed in [fs::remove_file(paths.address(execution)), spool_file::remove(&paths.spool(execution))] {
+        let files = [paths.address(execution), fresh(paths, execution)].map(fs::remove_file);
+        for removed in files.into_iter().chain([spool_file::remove(&paths.spool(execution))]) {
             if let Err(error) = removed
                 && error.kind() != io::ErrorKind::NotFound
             {
@@ -251,5 +258,41 @@ impl Link {
             // A socket that has ended says so by its last note.
             let _ = socket.outgoing.send(outgoing);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::id::SessionId;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_address_that_cannot_be_written_anew_stays_as_it_was() {
+        let root = tempfile::tempdir().unwrap();
+        let session = SessionId::parse("agent_01234567-89ab-cdef-0123-456789abcdef").unwrap();
+        let paths = SessionPaths::new(root.path(), &session);
+        paths.create().unwrap();
+        let address = Address {
+            execution_id: ExecutionId::parse("exc_00000000000000000000000001").unwrap(),
+            url: "ws://127.0.0.1:1/ingest".to_owned(),
+            secret: serde_json::from_str(r#""s""#).unwrap(),
+            over: false,
+        };
+        address.save(&paths).unwrap();
+        let mode = fs::metadata(paths.address(&address.execution_id)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        // A disk that is full at this moment, in effect: what is written to is not what is read.
+        let fresh = fresh(&paths, &address.execution_id);
+        fs::create_dir(&fresh).unwrap();
+        let over = Address { over: true, ..address.clone() };
+        assert!(over.save(&paths).is_err());
+        assert_eq!(Address::left_behind(&paths), [address]);
+
+        fs::remove_dir(&fresh).unwrap();
+        over.save(&paths).unwrap();
+        assert_eq!(Address::left_behind(&paths), [over]);
+        assert!(!fresh.exists());
     }
 }

@@ -196,6 +196,13 @@ mod tests {
         assert_eq!(entries[1].1, "x".repeat(bound - 5));
     }
 
+    #[tokio::test]
+    async fn uploads_that_hang_are_not_waited_for_for_long() {
+        let followed = Followed::default();
+        followed.0.lock().unwrap().spawn(std::future::pending());
+        tokio::time::timeout(4 * limits::LOGS_SHUTDOWN_TIMEOUT, followed.finish()).await.unwrap();
+    }
+
     #[test]
     fn many_logs_are_not_too_many() {
         let folder = tempfile::tempdir().unwrap();

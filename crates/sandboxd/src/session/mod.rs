@@ -11,13 +11,13 @@
 //! | [`sessions`], [`state`] | which sessions there are, and what each is doing |
 //! | [`attempt`], [`cold_start`] | one piece of work, step by step; [`report`] tells the object |
 //! | [`images`] | what the user shows with the prompt |
-//! | [`workspace`], [`git`] | clone, branch, setup commands |
+//! | [`workspace`], [`git`] | clone, branch, setup commands; [`made_from`] says when they are done anew |
 //! | [`kilo`], [`places`] | the agent server, and how many run at a time |
 //! | [`driver`] | the loop around the machines of sandbox-core |
 //! | [`events`] | from the agent server: its event stream |
 //! | [`link`], [`socket`], [`spool_file`] | to the object: the ingest connection |
 //! | [`logs`] | what the agent server and sandboxd said of an execution |
-//! | [`autocommit`] | what happens to the files at the end of a turn |
+//! | [`autocommit`], [`staging`] | what happens to the files at the end of a turn |
 //! | [`keep`], [`snapshot`], [`wip`] | what outlives the container: the conversation, and work in progress |
 //! | [`recovery`] | what a killed process left |
 //! | [`restore`] | `sandboxd restore`: an exported session back into the agent's storage |
@@ -40,6 +40,7 @@ pub mod kilo;
 pub mod limits;
 mod link;
 mod logs;
+mod made_from;
 mod paths;
 mod places;
 mod prompted;
@@ -52,6 +53,7 @@ mod sessions;
 pub mod snapshot;
 mod socket;
 mod spool_file;
+mod staging;
 mod state;
 pub mod transfer;
 mod verdict;
@@ -100,14 +102,15 @@ pub enum SessionRoleError {
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
     /// A session was not at its end when the time was.
-    #[error("not everything was put away within {} s", limits::SHUTDOWN_TIMEOUT.as_secs())]
-    Unfinished,
+    #[error("not everything was put away within {0} ms")]
+    Unfinished(u64),
 }
 
 /// Serves until the process is told to end. `memory` has what a killed one before it knew.
 pub async fn run(memory: Memory) -> Result<(), SessionRoleError> {
     let config = Config::from_env()?;
     let (address, token) = (config.listen, config.token.clone());
+    let shutdown_ms_max = config.limits.shutdown_ms_max;
     let mut terminate = signal(SignalKind::terminate()).map_err(SessionRoleError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(SessionRoleError::Signals)?;
     let listener = TcpListener::bind(address).await.map_err(|error| SessionRoleError::Listen { address, error })?;
@@ -128,5 +131,5 @@ pub async fn run(memory: Memory) -> Result<(), SessionRoleError> {
         _ = interrupt.recv() => "SIGINT",
     };
     log::info("session", "shutting_down", json!({ "signal": signal }));
-    if api.sessions.shut_down(signal).await { Ok(()) } else { Err(SessionRoleError::Unfinished) }
+    if api.sessions.shut_down(signal).await { Ok(()) } else { Err(SessionRoleError::Unfinished(shutdown_ms_max)) }
 }

@@ -100,6 +100,11 @@ impl SessionPaths {
     pub fn setup_done(&self) -> PathBuf {
         self.workspace.join(".git/holdfast-setup-done")
     }
+
+    /// Says what `clone` was made from, in its place or beside it: it goes with the clone, and git never sees it.
+    pub fn made_from(&self, clone: &Path) -> PathBuf {
+        clone.join(".git/holdfast-made-from")
+    }
 }
 
 /// Holds a folder for each workspace.

@@ -15,6 +15,15 @@ pub fn read(paths: &SessionPaths, max: usize) -> Vec<MessageId> {
     ids.get(from..).unwrap_or_default().to_vec()
 }
 
+/// Whether the agent has had any.
+pub fn any(paths: &SessionPaths) -> io::Result<bool> {
+    match fs::read(paths.prompted()) {
+        Ok(text) => Ok(!text.is_empty()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Notes one more, and forgets those before the last `max`.
 pub fn add(paths: &SessionPaths, message: &MessageId, max: usize) -> io::Result<()> {
     let mut ids = read(paths, max.saturating_sub(1));

@@ -10,6 +10,7 @@ use crate::processes::Process;
 use crate::processes::Snapshot;
 use nix::unistd::Pid;
 use protocol::id::SessionId;
+use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ pub const MARK: &str = "HOLDFAST_SESSION";
 /// The variable whose value names one agent server.
 pub const AGENT_MARK: &str = "HOLDFAST_AGENT";
 
-/// What is killed may have forked in the same moment: look again, but not for ever.
-const ROUNDS_MAX: u32 = 20;
+/// What is killed may have forked in the same moment, and takes its time to die: look again, but not for ever.
+const ROUNDS_MAX: u32 = 40;
 const ROUND_PAUSE: Duration = Duration::from_millis(25);
 
 /// Kills every process of `session`. True if none is left.
@@ -38,26 +39,46 @@ async fn kill(mark: String) -> bool {
 }
 
 fn kill_marked(mark: &str) -> bool {
+    let mut looks = Looks::default();
     for _ in 0..ROUNDS_MAX {
-        let found = marked(mark);
-        if found.is_empty() {
+        let snapshot = Snapshot::take();
+        let found = marked(&snapshot, mark);
+        processes::kill_each(&found);
+        if looks.show_nobody(&snapshot, &found) {
             return true;
         }
-        processes::kill_each(&found);
         thread::sleep(ROUND_PAUSE);
     }
-    marked(mark).is_empty()
+    false
 }
 
-/// The living processes that carry `mark`, and their descendants. Never this process.
-fn marked(mark: &str) -> Vec<Process> {
-    let snapshot = Snapshot::take();
+/// The living processes of `snapshot` that carry `mark`, and their descendants. Never this process.
+fn marked(snapshot: &Snapshot, mark: &str) -> Vec<Process> {
     let mut found = snapshot.with_variable(|variable| variable == mark.as_bytes());
     found.retain(|process| process.pid != Pid::this());
     let below = found.iter().flat_map(|process| snapshot.descendants(process.pid));
     let below: Vec<Process> = below.filter(|process| !process.zombie).collect();
     found.extend(below);
     found
+}
+
+/// What looks at the processes have shown, one after the other.
+#[derive(Default)]
+struct Looks {
+    /// Killed is not dead. A descendant without the mark is not found again once those above it are dead.
+    dying: HashSet<Pid>,
+    was_empty: bool,
+}
+
+impl Looks {
+    /// Takes another one, which `found` these to kill. True: nobody is left, neither now nor the time before; a process that begins
+    /// another program at this moment shows no environment.
+    fn show_nobody(&mut self, snapshot: &Snapshot, found: &[Process]) -> bool {
+        self.dying.retain(|pid| snapshot.lives(*pid));
+        self.dying.extend(found.iter().map(|process| process.pid));
+        let is_empty = self.dying.is_empty();
+        std::mem::replace(&mut self.was_empty, is_empty) && is_empty
+    }
 }
 
 #[cfg(test)]
@@ -85,5 +106,38 @@ mod tests {
         assert!(kill_all(&SessionId::parse(&id).unwrap()).await);
         child.wait().unwrap();
         assert!(std::fs::read_link(&program).is_err());
+    }
+
+    fn process(pid: i32, zombie: bool) -> Process {
+        Process { pid: Pid::from_raw(pid), parent: Pid::from_raw(1), zombie }
+    }
+
+    /// Takes a look at `there`, of whom those with these ids are found.
+    fn look(looks: &mut Looks, there: &[Process], found: &[i32]) -> bool {
+        let found: Vec<Process> = there.iter().filter(|one| found.contains(&one.pid.as_raw())).copied().collect();
+        looks.show_nobody(&Snapshot::of(there.to_vec()), &found)
+    }
+
+    #[test]
+    fn who_is_not_found_any_more_but_has_not_died_yet_is_waited_for() {
+        let mut looks = Looks::default();
+        let (marked, below) = (process(7, false), process(8, false));
+        assert!(!look(&mut looks, &[marked, below], &[7, 8]));
+        // What led to it is dead.
+        for _ in 0..3 {
+            assert!(!look(&mut looks, &[process(7, true), below], &[]));
+        }
+        assert!(!look(&mut looks, &[process(8, true)], &[]));
+        assert!(look(&mut looks, &[], &[]));
+    }
+
+    #[test]
+    fn who_shows_no_environment_for_a_moment_is_not_missed() {
+        let mut looks = Looks::default();
+        let between_programs = process(7, false);
+        assert!(!look(&mut looks, &[between_programs], &[]));
+        assert!(!look(&mut looks, &[between_programs], &[7]));
+        assert!(!look(&mut looks, &[], &[]));
+        assert!(look(&mut looks, &[], &[]));
     }
 }

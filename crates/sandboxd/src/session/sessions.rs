@@ -18,6 +18,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// All sessions.
@@ -109,7 +110,8 @@ impl Sessions {
         let mut ending: JoinSet<()> =
             sessions.into_iter().map(|session| async move { session.shut_down(signal).await }).collect();
         let all = async { while ending.join_next().await.is_some() {} };
-        tokio::time::timeout(limits::SHUTDOWN_TIMEOUT, all).await.is_ok()
+        let patience = Duration::from_millis(self.shared.config.limits.shutdown_ms_max);
+        tokio::time::timeout(patience, all).await.is_ok()
     }
 
     fn get_or_add(&self, id: &SessionId) -> Option<Arc<Session>> {

@@ -66,6 +66,8 @@ pub struct Session {
     pub keeping: Keeping,
     /// Its executions' logs.
     pub followed: Followed,
+    /// Held by the one that takes it away for good: a second one would take the folders from under it.
+    forgetting: tokio::sync::Mutex<()>,
     state: Mutex<State>,
     commands: mpsc::Sender<Command>,
     activity: watch::Receiver<Activity>,
@@ -122,6 +124,7 @@ impl Session {
             bench: tokio::sync::Mutex::default(),
             keeping: Keeping::default(),
             followed: Followed::default(),
+            forgetting: tokio::sync::Mutex::default(),
             state: Mutex::default(),
             commands,
             activity,
@@ -246,12 +249,11 @@ impl Session {
 
     /// The same for a session that is gone for good: nothing of it is kept, here or elsewhere.
     pub async fn forget(&self) {
-        let means = self.keeping.give_up();
+        let _forgetting = self.forgetting.lock().await;
+        self.keeping.give_up();
         self.shared.memory.forget(self.id.as_str());
         self.stop().await;
-        if let Some(means) = means {
-            keep::forget(self, &means).await;
-        }
+        keep::forget(self).await;
         let folders = [self.paths.workspace.clone(), self.paths.cloning.clone(), self.paths.home.clone()];
         for folder in folders {
             if let Err(error) = tokio::fs::remove_dir_all(&folder).await

@@ -74,6 +74,9 @@ pub async fn clone(git: &Git, paths: &SessionPaths, shallow: bool) -> Result<(),
     }
     arguments.extend(["--", git.url().as_str(), &target]);
     git.remote(&paths.home, &arguments, limits::CLONE_TIMEOUT).await?;
+    // A shallow clone would follow one branch only: what is pushed to another would count as not pushed.
+    let follow = ["config", "--replace-all", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"];
+    git.local(&paths.cloning, &follow).await?;
     Ok(())
 }
 
@@ -136,11 +139,7 @@ async fn check_out_own(git: &Git, folder: &Path, session: &SessionId, shallow: b
 async fn check_out_remote(git: &Git, folder: &Path, branch: &str, shallow: bool) -> Result<(), WorkError> {
     fetch(git, folder, &format!("+refs/heads/{branch}:refs/remotes/origin/{branch}"), shallow).await?;
     let tracked = format!("refs/remotes/origin/{branch}");
-    git.local(folder, &["checkout", "--quiet", "-B", branch, &tracked]).await?;
-    for (name, value) in [("remote", "origin".to_owned()), ("merge", format!("refs/heads/{branch}"))] {
-        // A shallow clone follows one branch only, so `--track` would refuse this one.
-        git.local(folder, &["config", &format!("branch.{branch}.{name}"), &value]).await?;
-    }
+    git.local(folder, &["checkout", "--quiet", "-B", branch, "--track", &tracked]).await?;
     Ok(())
 }
 
@@ -167,9 +166,22 @@ pub async fn is_on_remote(git: &Git, folder: &Path, name: &str) -> Result<bool, 
 
 /// How many commits of the current branch the remote does not have on a branch of its own. Work in progress that was saved there is not on one.
 pub async fn unpushed(git: &Git, folder: &Path) -> Result<u64, GitError> {
+    if commit_at(git, folder, "HEAD").await?.is_none() {
+        return Ok(0);
+    }
     let arguments = ["rev-list", "--count", "HEAD", "--not", "--exclude=origin/holdfast/wip/*", "--remotes=origin"];
     let counted = git.plumbing(folder, None, &arguments).await?;
     Ok(counted.stdout.trim().parse().unwrap_or(0))
+}
+
+/// The commit that `name` leads to. None if there is none, as at the `HEAD` of a repository without commits.
+pub async fn commit_at(git: &Git, folder: &Path, name: &str) -> Result<Option<String>, GitError> {
+    const NONE: i32 = 1;
+    match git.plumbing(folder, None, &["rev-parse", "--verify", "--quiet", name]).await {
+        Ok(finished) => Ok(Some(finished.first_line())),
+        Err(error) if error.code() == Some(NONE) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// `refs/pull/<number>/head`: can be fetched, never pushed.
@@ -232,7 +244,8 @@ pub async fn set_up(
     Ok(failures)
 }
 
-async fn remove(folder: &Path) -> Result<(), WorkError> {
+/// Removes a folder, if it is there.
+pub async fn remove(folder: &Path) -> Result<(), WorkError> {
     blocking(folder, |folder| match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -19,11 +19,13 @@ mod process;
 mod program;
 mod refusals;
 mod stage;
+mod stopped_early;
 mod store;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use object::Mood;
+use object::PATIENCE;
 use protocol::event::EventClass;
 use sandbox_core::limits::Limits;
 use sandbox_core::normalise::normalise_all;
@@ -35,8 +37,6 @@ use stage::own;
 use stage::part;
 use std::collections::BTreeMap;
 use std::fs;
-use std::time::Duration;
-use std::time::Instant;
 
 const RECORDING: &str = include_str!("../../../../fixtures/kilo/kilo-sse-transcript.jsonl");
 
@@ -196,13 +196,14 @@ async fn a_socket_that_stalls_never_stops_the_reading_of_the_agent() {
     stage.object.until("the first part", |log| (!log.is_empty()).then_some(())).await;
     stage.object.set(Mood::Stalled);
     let before = stage.memory("VmRSS");
-    let started = Instant::now();
     let text = "y".repeat(100_000);
-    for n in 0..300 {
-        stage.agent.event(&part(&format!("prt_{n:03}"), &text)).await;
-    }
+    let all = async {
+        for n in 0..300 {
+            stage.agent.event(&part(&format!("prt_{n:03}"), &text)).await;
+        }
+    };
     // The agent could say all of it: 30 MB, far more than any buffer on the way.
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    tokio::time::timeout(PATIENCE, all).await.expect("the agent is not read any more");
     let grown = stage.memory("VmHWM").saturating_sub(before);
     assert!(grown < 20_000, "{grown} KiB");
     stage.object.set(Mood::Well);
@@ -275,7 +276,7 @@ async fn a_gap_before_the_prompt_is_taken_up_does_not_end_the_turn_with_an_older
 
 #[tokio::test]
 async fn a_stream_that_falls_silent_is_opened_anew_and_the_turn_goes_on() {
-    let stage = Stage::new(json!({ "transport_ms_max": 300 })).await;
+    let stage = Stage::new(json!({ "transport_ms_max": 5_000 })).await;
     stage.start_turn().await;
     let busy = json!({ stage::KILO_SESSION: { "type": "busy" } });
     stage.agent.answer(|said| said.status = busy);

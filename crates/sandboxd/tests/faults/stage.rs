@@ -142,6 +142,13 @@ impl Stage {
         }
     }
 
+    /// Stops the execution, as its user does.
+    pub async fn abort(&self) {
+        let url = format!("{}/sessions/{}/job/abort", self.url, self.session);
+        let answer = reqwest::Client::new().post(url).send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    }
+
     /// Asks for the work, and returns where it stands.
     pub async fn ask(&self, work: &Value) -> Value {
         let session = work["workspace"]["sessionId"].as_str().unwrap();

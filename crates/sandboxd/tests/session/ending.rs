@@ -1,6 +1,7 @@
 //! What is put away elsewhere when a role, a session or a container ends.
 
 use crate::outcome;
+use crate::process;
 use crate::stage::Stage;
 use crate::worker::Worker;
 use axum::Router;
@@ -9,13 +10,16 @@ use axum::extract::State;
 use axum::routing::put;
 use flate2::read::GzDecoder;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 
 /// A turn whose conversation is kept and whose files are not committed.
 fn work(stage: &Stage, worker: &Worker, attempt: u64, prompt: &str) -> Value {
@@ -85,6 +89,28 @@ async fn a_session_that_is_gone_leaves_no_work_in_progress_on_the_remote() {
     assert_eq!(wip(&stage), "");
 }
 
+#[tokio::test]
+async fn a_caller_that_gives_up_on_the_way_leaves_the_forgetting_to_the_next() {
+    let (mut stage, worker) = (Stage::supervised().await, Worker::start(&[]).await);
+    stage.call("POST", "work", Some(&work(&stage, &worker, 1, "@write dirty.txt dirty"))).await;
+    worker.stored("complete").await;
+    end_container(&mut stage).await;
+    stage.replace_container();
+    let wip = |stage: &Stage| stage.git(&["branch", "--list", "holdfast/*"]).trim().to_owned();
+    assert_eq!(wip(&stage), format!("holdfast/wip/{}", stage.session));
+
+    // Its end takes longer than the first caller waits.
+    let prompt = "@bash touch started-2; sleep 301\n@say never";
+    stage.call("POST", "work", Some(&work(&stage, &worker, 2, prompt))).await;
+    let file = stage.workspace().join("started-2");
+    worker.until("the tool", || file.exists().then_some(())).await;
+    let forget = json!({ "forget": true });
+    let first = stage.call("POST", "stop", Some(&forget));
+    tokio::time::timeout(Duration::from_millis(200), first).await.expect_err("the end of a turn takes longer");
+    stage.call("POST", "stop", Some(&forget)).await;
+    assert_eq!(wip(&stage), "");
+}
+
 /// The uploads of logs, as the text of `wrapper.log` in each.
 #[derive(Clone, Default)]
 struct Uploads(Arc<Mutex<Vec<String>>>);
@@ -137,17 +163,44 @@ async fn a_container_that_ends_waits_for_the_last_upload_of_logs() {
     assert!(text.contains(r#""event":"turn_ended""#), "{text}");
 }
 
-#[tokio::test]
-async fn a_store_of_logs_that_hangs_does_not_hold_up_the_end() {
-    let (mut stage, worker) = (Stage::new().await, Worker::start(&[]).await);
-    // It takes connections and says nothing.
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+/// Runs a turn whose logs go to a store that takes connections and says nothing, which is returned.
+async fn with_a_store_that_hangs(stage: &Stage) -> (TcpListener, TcpStream) {
+    let (worker, listener) = (Worker::start(&[]).await, TcpListener::bind("127.0.0.1:0").await.unwrap());
     let mut work = stage.work_with_turn(&worker, 1, "@say one");
     work["turn"]["logsUrl"] = json!(format!("http://{}/logs", listener.local_addr().unwrap()));
     stage.call("POST", "work", Some(&work)).await;
     worker.stored("complete").await;
-    let (_held, _) = listener.accept().await.unwrap();
-    let asked = std::time::Instant::now();
+    let (held, _) = listener.accept().await.unwrap();
+    (listener, held)
+}
+
+#[tokio::test]
+async fn a_store_of_logs_that_hangs_does_not_hold_up_the_end() {
+    let mut stage = Stage::new().await;
+    let _held = with_a_store_that_hangs(&stage).await;
     end_container(&mut stage).await;
-    assert!(asked.elapsed() < std::time::Duration::from_secs(15), "{:?}", asked.elapsed());
+}
+
+#[tokio::test]
+async fn an_end_that_takes_too_long_comes_all_the_same_and_says_so() {
+    let mut stage = Stage::limited(json!({ "shutdown_ms_max": 500 })).await;
+    let _held = with_a_store_that_hangs(&stage).await;
+    stage.signal(Signal::SIGTERM);
+    assert_eq!(stage.wait_for_sandboxd().await, Some(1));
+}
+
+#[tokio::test]
+async fn an_agent_server_that_hangs_costs_the_session_nothing_that_is_to_be_kept() {
+    // The waits for it are 11 s; the rest is for the machine.
+    let mut stage = Stage::limited(json!({ "shutdown_ms_max": 40_000 })).await;
+    let worker = Worker::start(&[]).await;
+    let prompt = "@write dirty.txt dirty\n@bash touch started-1; sleep 301\n@say never";
+    stage.call("POST", "work", Some(&work(&stage, &worker, 1, prompt))).await;
+    let file = stage.workspace().join("started-1");
+    worker.until("the tool", || file.exists().then_some(())).await;
+    let all = process::processes(&stage.session);
+    let (agent, _) = all.iter().find(|(_, line)| line.contains("serve --hostname")).unwrap();
+    nix::sys::signal::kill(Pid::from_raw(*agent), Signal::SIGSTOP).unwrap();
+    end_container(&mut stage).await;
+    assert_eq!(stage.git(&["show", &format!("holdfast/wip/{}:dirty.txt", stage.session)]), "dirty");
 }

@@ -153,6 +153,74 @@ async fn branches_are_found_where_they_are() {
 }
 
 #[tokio::test]
+async fn until_the_first_turn_another_branch_or_other_setup_commands_make_the_workspace_anew() {
+    let (stage, worker) = (Stage::new().await, Worker::start(&[]).await);
+    stage.git(&["branch", "topic", "main"]);
+    let mut prepared = stage.work(&worker, 1);
+    prepared["workspace"]["upstreamBranch"] = json!("main");
+    prepared["workspace"]["setupCommands"] = json!(["touch before.txt"]);
+    stage.call("POST", "work", Some(&prepared)).await;
+    assert_eq!(outcome(&worker.outcome(1).await)["branch"], "main");
+    let file = |name: &str| stage.workspace().join(name).exists();
+    assert!(file("before.txt"));
+
+    let mut first = stage.work_with_turn(&worker, 2, "@write dirty.txt dirty");
+    first["workspace"]["upstreamBranch"] = json!("topic");
+    first["workspace"]["setupCommands"] = json!(["touch after.txt"]);
+    first["turn"]["autoCommit"] = json!(false);
+    worker.watch(2);
+    stage.call("POST", "work", Some(&first)).await;
+    let reports = worker.outcome(2).await;
+    let begun = ["disk_check", "workspace_setup", "cloning", "branch", "setup_commands", "kilo_session", "kilo_server"];
+    assert_eq!(steps(&reports), [&begun[..], &["ready"]].concat());
+    assert_eq!(outcome(&reports), &json!({ "type": "done", "branch": "topic", "resume": "fresh" }));
+    worker.stored("complete").await;
+    assert_eq!(stage::git(&stage.workspace(), &["symbolic-ref", "HEAD"]), "refs/heads/topic");
+    assert_eq!((file("before.txt"), file("after.txt"), file("dirty.txt")), (false, true, true));
+
+    // The agent has worked here: nothing of it is removed for a plan.
+    let mut second = stage.work_with_turn(&worker, 3, "@say again");
+    second["workspace"]["upstreamBranch"] = json!("main");
+    second["workspace"]["setupCommands"] = json!(["touch never.txt"]);
+    second["turn"]["autoCommit"] = json!(false);
+    worker.watch(3);
+    stage.call("POST", "work", Some(&second)).await;
+    let reports = worker.outcome(3).await;
+    assert_eq!((steps(&reports), &outcome(&reports)["branch"]), (vec!["ready"], &json!("topic")));
+    worker.stored("complete").await;
+    assert_eq!((file("never.txt"), file("dirty.txt")), (false, true));
+}
+
+#[tokio::test]
+async fn a_workspace_that_could_not_be_made_anew_is_made_by_the_next_attempt() {
+    let (stage, worker) = (Stage::without_kilo().await, Worker::start(&[]).await);
+    let mut work = stage.work(&worker, 1);
+    work["workspace"]["setupCommands"] = json!(["touch before.txt"]);
+    stage.call("POST", "work", Some(&work)).await;
+    worker.outcome(1).await;
+    assert!(stage.workspace().join("before.txt").exists());
+
+    work["attempt"] = json!(2);
+    work["workspace"]["upstreamBranch"] = json!("nowhere");
+    stage.call("POST", "work", Some(&work)).await;
+    let reports = worker.outcome(2).await;
+    assert_eq!(outcome(&reports)["message"], "Branch nowhere does not exist on the remote");
+    assert!(!stage.workspace().exists());
+
+    work["attempt"] = json!(3);
+    work["workspace"]["upstreamBranch"] = json!("main");
+    work["workspace"]["setupCommands"] = json!(["touch after.txt", "exit 7"]);
+    stage.call("POST", "work", Some(&work)).await;
+    assert!(outcome(&worker.outcome(3).await)["message"].as_str().unwrap().contains("exit code 7"));
+    work["attempt"] = json!(4);
+    work["workspace"]["setupCommands"] = json!(["test ! -e after.txt && touch at-last.txt"]);
+    stage.call("POST", "work", Some(&work)).await;
+    assert_eq!(outcome(&worker.outcome(4).await)["code"], "KILO_SERVER_FAILED");
+    assert_eq!(stage::git(&stage.workspace(), &["symbolic-ref", "HEAD"]), "refs/heads/main");
+    assert_eq!(stage::git(&stage.workspace(), &["status", "--porcelain"]), "?? at-last.txt");
+}
+
+#[tokio::test]
 async fn without_the_agent_the_workspace_is_made_and_the_reason_told() {
     let (stage, worker) = (Stage::without_kilo().await, Worker::start(&[]).await);
     stage.call("POST", "work", Some(&stage.work(&worker, 1))).await;

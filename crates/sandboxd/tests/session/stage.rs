@@ -78,6 +78,9 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         make_remote(folder.path());
         let id = uuid::Uuid::new_v4();
+        // On a machine that does other things too, an end takes its time.
+        let mut own = json!({ "shutdown_ms_max": 60_000 });
+        own.as_object_mut().unwrap().extend(limits.as_object().unwrap().clone());
         let mut stage = Self {
             folder,
             session: format!("agent_{id}"),
@@ -87,7 +90,7 @@ impl Stage {
             _room: room,
             sandboxd: None,
             role,
-            limits: json!({ "sandbox": limits }),
+            limits: json!({ "sandbox": own }),
             url: String::new(),
             http: reqwest::Client::new(),
         };

@@ -11,8 +11,6 @@ use crate::worker::Worker;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use serde_json::json;
-use std::time::Duration;
-use std::time::Instant;
 
 /// Waits until nothing of an execution is kept any more: its last event is acknowledged.
 async fn wait_until_delivered(stage: &Stage, worker: &Worker, attempt: u64) {
@@ -90,7 +88,8 @@ async fn a_turn_ends_with_a_pushed_commit_and_complete() {
     assert_log_ends_with(&worker.log(), "complete");
     assert_eq!(stage.git(&["log", "-1", "--format=%s", &branch]), "Again");
 
-    // What the agent commits itself is pushed as well, though the tree is clean.
+    // What the agent commits itself is pushed as well, though the tree is clean; a lock that a killed auto-commit has left does not stop it.
+    std::fs::write(stage.workspace().join(".git/index.lock"), "").unwrap();
     let prompt = "Own\n@bash git commit --quiet --allow-empty --no-verify -m own-commit";
     worker.watch(3);
     stage.call("POST", "work", Some(&stage.work_with_turn(&worker, 3, prompt))).await;
@@ -140,10 +139,8 @@ async fn an_abort_and_a_kill_end_the_turn_and_the_tools_it_started() {
 async fn sigterm_in_a_turn_is_told_and_ends_everything() {
     let (mut stage, worker) = (Stage::new().await, Worker::start(&[]).await);
     start_sleeping_tool(&stage, &worker, 1).await;
-    let started = Instant::now();
     stage.signal(Signal::SIGTERM);
     assert_eq!(stage.wait_for_sandboxd().await, Some(0));
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     let interrupted = worker.stored("interrupted").await;
     assert_eq!(interrupted["data"], json!({ "reason": "Container shutdown: SIGTERM" }));
     assert_contiguous(&worker.log());
@@ -174,7 +171,7 @@ async fn a_killed_wrapper_says_so_when_it_is_back() {
 #[tokio::test]
 async fn a_connection_that_is_cut_loses_nothing() {
     let (stage, worker) = (Stage::new().await, Worker::start(&[]).await);
-    let prompt = "@write a.txt a\n@slow 40 50\n@bash echo b > b.txt\n@slow 40 50";
+    let prompt = "@write a.txt a\n@slow 40 50\n@bash echo b > b.txt\n@slow 200 50";
     stage.call("POST", "work", Some(&stage.work_with_turn(&worker, 1, prompt))).await;
     worker.outcome(1).await;
     worker.event_with("tok3").await;

@@ -29,13 +29,16 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 /// The program: exports any session, as an empty one; says when it is asked to listen, waits until somebody does, and then only lives, with a tool in a
-/// session of its own.
+/// session of its own. Where nobody can, because the port was taken meanwhile, it says so and ends.
 const KILO: &str = r#"#!/bin/sh
 [ "$1" = export ] && echo "{\"info\":{\"id\":\"$2\"},\"messages\":[]}"
 [ "$1" = serve ] || exit 0
 while [ "$1" != --port ]; do shift; done
 echo $$ > "FOLDER/$2.tmp" && mv "FOLDER/$2.tmp" "FOLDER/$2.asked"
-while [ ! -e "FOLDER/$2.ready" ]; do sleep 0.01; done
+while [ ! -e "FOLDER/$2.ready" ]; do
+  rm "FOLDER/$2.taken" 2> /dev/null && echo "Is port $2 in use?" && exit 1
+  sleep 0.01
+done
 echo "kilo server listening on http://127.0.0.1:$2"
 setsid sleep 7777 > /dev/null 2>&1 &
 exec sleep 86400
@@ -54,6 +57,8 @@ struct Shared {
     streams: Mutex<Vec<mpsc::Sender<Bytes>>>,
     /// How many streams were opened, and how many prompts were taken.
     counts: watch::Sender<(u64, u64)>,
+    /// How many aborts were answered.
+    aborts: watch::Sender<u64>,
 }
 
 /// What it answers when it is asked.
@@ -74,6 +79,7 @@ impl Agent {
             said: Mutex::new(Said { messages: json!([]), refusal: None, status: json!({}) }),
             streams: Mutex::default(),
             counts: watch::channel((0, 0)).0,
+            aborts: watch::channel(0).0,
         };
         let agent = Self { folder: folder.to_owned(), shared: Arc::new(shared) };
         tokio::spawn(agent.clone().listen_where_asked());
@@ -120,6 +126,11 @@ impl Agent {
         self.shared.counts.subscribe().wait_for(|(_, prompts)| *prompts >= number).await.unwrap();
     }
 
+    /// Waits for the abort with this number, from 1.
+    pub async fn aborted(&self, number: u64) {
+        self.shared.aborts.subscribe().wait_for(|aborts| *aborts >= number).await.unwrap();
+    }
+
     /// The process that plays `kilo serve`; the newest.
     pub fn pid(&self) -> i32 {
         let asked = fs::read_dir(&self.folder).unwrap().flatten().map(|entry| entry.path());
@@ -135,7 +146,10 @@ impl Agent {
                 let ready = asked.with_extension("ready");
                 if !ready.exists() {
                     let port = asked.file_stem().unwrap().to_str().unwrap().parse::<u16>().unwrap();
-                    let listener = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
+                    let Ok(listener) = TcpListener::bind(("127.0.0.1", port)).await else {
+                        fs::rename(&asked, asked.with_extension("taken")).unwrap();
+                        continue;
+                    };
                     let router = router(self.shared.clone());
                     tokio::spawn(async move { axum::serve(listener, router).await });
                     fs::write(ready, "").unwrap();
@@ -153,7 +167,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/question", get(|| async { Json(json!([])) }))
         .route("/session/status", get(|State(of): State<Arc<Shared>>| async move { answer(&of, |said| &said.status) }))
         .route("/session/{id}", get(|| async { Json(json!({})) }))
-        .route("/session/{id}/abort", post(|| async { Json(json!(true)) }))
+        .route("/session/{id}/abort", post(abort))
         .route("/session/{id}/children", get(|| async { Json(json!([])) }))
         .route(
             "/session/{id}/message",
@@ -165,6 +179,12 @@ fn router(shared: Arc<Shared>) -> Router {
 
 fn answer(shared: &Shared, which: impl FnOnce(&Said) -> &Value) -> Json<Value> {
     Json(which(&shared.said.lock().unwrap()).clone())
+}
+
+/// The same answer whether it does something or not.
+async fn abort(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    shared.aborts.send_modify(|aborts| *aborts += 1);
+    Json(json!(true))
 }
 
 async fn prompt(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {

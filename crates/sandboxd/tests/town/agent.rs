@@ -11,6 +11,7 @@
 //! | `tool FILE` | starts a process that appends to a file for ever, and waits for it: an abort does not end the process |
 //! | `stubborn` | from now on nobody is listened to but an abort |
 //! | `deaf` | from now on an abort is not answered |
+//! | `clinging` | from now on SIGTERM does not end the server |
 //! | `die` | ends the server |
 
 use crate::program;
@@ -38,6 +39,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
 use tokio::sync::broadcast;
 
 /// Each prompt of an eviction begins like this.
@@ -59,7 +62,10 @@ fn plays_the_agent_server() {
     let Ok(port) = std::env::var("PLAYED_PORT") else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", port.parse::<u16>().unwrap())).await.unwrap();
+        let Ok(listener) = TcpListener::bind(("127.0.0.1", port.parse::<u16>().unwrap())).await else {
+            println!("Is port {port} in use?");
+            std::process::exit(1);
+        };
         println!("kilo server listening on http://127.0.0.1:{port}");
         let played = Arc::new(Played::default());
         axum::serve(listener, router(played)).await.unwrap();
@@ -211,6 +217,8 @@ impl Played {
             }
             "stubborn" => self.stubborn.store(true, Ordering::Relaxed),
             "deaf" => self.deaf.store(true, Ordering::Relaxed),
+            // The handler stays.
+            "clinging" => drop(signal(SignalKind::terminate()).unwrap()),
             "die" => std::process::exit(1),
             _ => {}
         }

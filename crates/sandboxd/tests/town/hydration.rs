@@ -32,7 +32,7 @@ async fn one_agent_whose_repository_does_not_answer_holds_up_neither_the_others_
     let lost = stage.request("lost", "polecat", "write lost.txt l");
     stage.worker.town.lock().unwrap().registry = json!([entry(stuck), entry(lost)]);
 
-    let stage = stage.restarted(&with("\"hydration_ms\":2000")).await;
+    let stage = stage.restarted(&with("\"hydration_ms\":10000")).await;
     let token = stage.post("/refresh-token", json!({ "token": "new", "townId": "t1" })).await;
     assert_eq!(token, (200, json!({ "refreshed": true })));
     assert!(stage.logged("hydration_goes_on").is_empty(), "the token did not wait");

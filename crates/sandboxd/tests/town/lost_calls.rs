@@ -56,7 +56,7 @@ async fn a_conversation_that_cannot_be_had_now_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_conversation_that_could_not_be_had_is_not_replaced_by_a_new_one() {
-    let stage = Stage::with_limits(&FAST.replace("\"idle_ms\"", "\"snapshot_ms\":600,\"idle_ms\"")).await;
+    let stage = Stage::with_limits(&FAST.replace("\"idle_ms\"", "\"snapshot_ms\":8000,\"idle_ms\"")).await;
     stage.start("a", "write a.txt a").await;
     let first = stage.status("a").await["sessionId"].clone();
     stage.post("/agents/a/stop", json!({})).await;
@@ -75,6 +75,7 @@ async fn a_conversation_that_could_not_be_had_is_not_replaced_by_a_new_one() {
 #[tokio::test]
 async fn an_agent_whose_conversation_is_not_taken_is_over_all_the_same_and_its_work_is_saved() {
     let limits = FAST.replace("\"idle_ms\":60000", "\"idle_ms\":2000,\"drain_freeze_ms\":4000");
+    let limits = limits.replace("\"drain_close_ms\":30000", "\"drain_close_ms\":3000");
     let mut stage = Stage::with_limits(&limits).await;
     stage.start("a", "write a.txt left").await;
     stage.worker.town.lock().unwrap().silent = vec!["a/db-snapshot"];

@@ -21,7 +21,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 /// Short enough for a test, long enough for a busy machine.
-pub const FAST: &str = r#"{"sandbox_town":{"heartbeat_interval_ms":200,"idle_ms":60000,"draining_idle_ms":100,"drain_wait_ms":3000,"eviction_timeout_ms":1000,"town_call_timeout_ms":3000,"drain_close_ms":3000}}"#;
+pub const FAST: &str = r#"{"sandbox_town":{"heartbeat_interval_ms":200,"idle_ms":60000,"draining_idle_ms":100,"drain_wait_ms":3000,"drain_close_ms":30000}}"#;
 
 /// A folder with everything in it. Dropping it ends every process.
 pub struct Stage {
@@ -78,9 +78,11 @@ impl Stage {
     }
 
     async fn in_folder(folder: TempDir, worker: Worker, limits: &str, model_url: String) -> Self {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let path = format!("{}:{}", folder.path().join("bin").display(), std::env::var("PATH").unwrap());
-        let log = File::options().create(true).append(true).open(folder.path().join("log")).unwrap();
+        let log = folder.path().join("log");
+        // Those of the containers before.
+        let earlier = fs::read_to_string(&log).map_or(0, |text| events(&text, "ready").len());
+        let log = File::options().create(true).append(true).open(log).unwrap();
         let process = sandboxd(["town"])
             .env("PATH", path)
             .env("ALLOW_LOOPBACK", "1")
@@ -90,15 +92,15 @@ impl Stage {
             .env("HOLDFAST_SANDBOX_TOKEN", "sandbox-token")
             .env("HOLDFAST_MODEL_BASE_URL", &model_url)
             .env("HOLDFAST_MODEL", "scripted")
-            .env("HOLDFAST_LISTEN", free.to_string())
+            .env("HOLDFAST_LISTEN", "127.0.0.1:0")
             .env("HOLDFAST_LIMITS", limits)
             .env("HOLDFAST_ROOT", folder.path().join("root"))
             .stderr(log)
             .spawn()
             .unwrap();
-        let stage = Self { folder, worker, process, url: format!("http://{free}"), client: Client::new(), model_url };
-        let health = async || stage.client.get(format!("{}/health", stage.url)).send().await.ok();
-        until_async("the town to be ready", health).await;
+        let mut stage = Self { folder, worker, process, url: String::new(), client: Client::new(), model_url };
+        let own = async || stage.logged("ready").get(earlier).map(|line| line["listen"].as_str().unwrap().to_owned());
+        stage.url = format!("http://{}", until_async("the town to be ready", own).await);
         stage
     }
 
@@ -185,9 +187,7 @@ impl Stage {
 
     /// The log's lines of this event.
     pub fn logged(&self, event: &str) -> Vec<Value> {
-        let text = fs::read_to_string(self.folder.path().join("log")).unwrap();
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["event"] == event).collect()
+        events(&fs::read_to_string(self.folder.path().join("log")).unwrap(), event)
     }
 
     /// SIGTERM, and waits for the end.
@@ -237,6 +237,12 @@ impl Drop for Stage {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The lines of this event.
+fn events(log: &str, event: &str) -> Vec<Value> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.filter(|line| line["event"] == event).collect()
 }
 
 /// A bare repository with one commit on `main`.

@@ -1,6 +1,7 @@
 //! What `updateSession` may change, and when: spec/session.md 2.7, 11.2, 11.3.
 
 use super::*;
+use protocol::id::BranchName;
 use protocol::trpc::parse_update_session;
 
 const ADMITS: Admits = Admits { loopback: false, callback_url: crate::callback::check_url };
@@ -53,6 +54,18 @@ fn what_is_set_reaches_the_container_and_what_is_absent_is_kept() {
     assert_eq!(env, [("B", "2"), ("C", "3")]);
     let turn = work.turn.unwrap();
     assert_eq!((turn.agent.as_str(), turn.auto_commit, turn.variant.as_deref()), ("plan", true, Some("high")));
+}
+
+#[test]
+fn another_upstream_branch_takes_the_place_of_the_one_that_was_prepared() {
+    let mut world = World::prepared(full());
+    update(&mut world, json!({"upstreamBranch": "topic", "model": "other"})).unwrap();
+    assert_eq!(world.view()["upstreamBranch"], "session/x", "it is the same");
+    update(&mut world, json!({"upstreamBranch": "release"})).unwrap();
+    assert_eq!(world.view()["upstreamBranch"], "release");
+    world.call(Call::Initiate);
+    let plan = world.asked_work().workspace;
+    assert_eq!((plan.upstream_branch.as_ref().map(BranchName::as_str), plan.last_branch), (Some("release"), None));
 }
 
 #[test]

@@ -154,8 +154,12 @@ impl World<'_> {
         }
         let now = self.now;
         let ms = self.run.random.between("abort", 20, 400);
+        let late = self.run.fault(faults::AGENT_OPENS_LATE);
         let Some(agent) = &mut w.agent else { return ms };
         agent.waiting.clear();
+        if late && matches!(agent.beats.front(), Some((_, Beat::Opened))) {
+            return ms;
+        }
         if agent.busy {
             agent.beats = script::aborted();
             agent.next_at = Some(now + ms / 2);
@@ -234,6 +238,11 @@ impl World<'_> {
         let message = w.agent.as_ref().map(|agent| agent.message.clone()).unwrap_or_default();
         let event = match beat {
             Beat::Opened => {
+                if w.run.is_none() {
+                    self.run.broken("an agent that nobody listens to does not begin a turn", || {
+                        format!("process {}", w.pid)
+                    });
+                }
                 self.busy(w, true);
                 session("session.turn.open", json!({}))
             }

@@ -50,6 +50,8 @@ pub const STEP_SLOW: Fault = fault("step-slow", 8_000);
 
 /// The agent server takes the prompt and does nothing.
 pub const AGENT_SILENT: Fault = fault("agent-silent", 12_000);
+/// It takes an abort for one of an idle session, and takes the prompt up afterwards.
+pub const AGENT_OPENS_LATE: Fault = fault("agent-opens-late", 300_000);
 /// It hangs in the middle of a turn.
 pub const AGENT_HANGS: Fault = fault("agent-hangs", 15_000);
 /// Its turn ends with an error.

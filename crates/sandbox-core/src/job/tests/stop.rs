@@ -26,6 +26,18 @@ fn an_agent_that_does_not_react_to_abort_is_not_waited_for_long() {
 }
 
 #[test]
+fn what_is_said_after_the_last_word_would_stand_behind_it() {
+    let mut bench = Bench::running(binding(1));
+    assert!(!bench.job.has_said_its_last());
+    bench.say(Input::Abort);
+    assert!(bench.job.has_said_its_last(), "`interrupted` is said");
+    bench.late();
+    assert!(bench.job.has_said_its_last());
+    assert!(Bench::finishing(binding(1)).job.has_said_its_last());
+    assert!(Bench::new().job.has_said_its_last());
+}
+
+#[test]
 fn kill_and_signals_have_their_own_words() {
     for (input, said) in [
         (Input::Kill, emit("interrupted", r#"{"reason":"Session stopped"}"#)),

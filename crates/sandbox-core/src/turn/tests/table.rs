@@ -4,7 +4,7 @@ use super::*;
 
 type Make = fn() -> Bench;
 
-const STATES: [(&str, Make); 6] = [
+const STATES: [(&str, Make); 7] = [
     ("none", || {
         let mut bench = Bench::prompted();
         bench.receive(Input::ServerGone { message: "before".into() });
@@ -21,6 +21,11 @@ const STATES: [(&str, Make); 6] = [
     ("closing", || {
         let mut bench = Bench::opened();
         bench.own("session.turn.close", r#","reason":"completed""#);
+        bench
+    }),
+    ("withdrawn", || {
+        let mut bench = Bench::prompted();
+        bench.receive(Input::Stopping);
         bench
     }),
     ("stopping", || {
@@ -92,6 +97,7 @@ fn brief(outputs: &[Output], state: &str) -> String {
     let mut words: Vec<&str> = outputs
         .iter()
         .map(|output| match output {
+            Output::AbortAgain => "abort again",
             Output::AskStatus => "ask",
             Output::CatchUp => "catch up",
             Output::Ended(TurnEnd::Completed) => "completed",

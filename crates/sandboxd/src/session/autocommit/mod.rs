@@ -7,10 +7,10 @@ use super::git::Git;
 use super::git::GitError;
 use super::limits;
 use super::paths::SessionPaths;
+use super::staging;
 use super::workspace;
 use protocol::id::BranchName;
 use sandbox_core::event::AutoCommitCompleted;
-use std::fs;
 
 /// Nobody's work is committed here unless they asked for it by name.
 const PROTECTED: [&str; 2] = ["main", "master"];
@@ -51,12 +51,15 @@ impl AutoCommit {
         }
         let message = message_of(&self.prompt);
         // The agent is at rest, so a lock is one that a killed git has left.
-        let lock = folder.join(".git/index.lock");
-        let _ = fs::remove_file(&lock);
-        self.git.local(folder, &["add", "-A"]).await?;
+        staging::unlock(folder);
+        let left_out = staging::everything(&self.git, folder, None).await?;
+        if !left_out.is_empty() && self.is_nothing_staged().await? {
+            let completed = self.push_own_commits(&branch).await?;
+            return Ok(AutoCommitCompleted { message: completed.message + &staging::told(&left_out), ..completed });
+        }
         if self.git.local(folder, &["commit", "--quiet", "-m", &message]).await.is_err() {
             // A hook that refuses or hangs must not cost the work.
-            let _ = fs::remove_file(&lock);
+            staging::unlock(folder);
             self.git.local(folder, &["commit", "--quiet", "--no-verify", "-m", &message]).await?;
         }
         let hash = self.git.local(folder, &["rev-parse", "HEAD"]).await?.stdout.trim().to_owned();
@@ -66,11 +69,20 @@ impl AutoCommit {
         };
         Ok(AutoCommitCompleted {
             success: true,
-            message: told,
+            message: told + &staging::told(&left_out),
             skipped: None,
             commit_hash: Some(hash),
             commit_message: Some(message),
         })
+    }
+
+    async fn is_nothing_staged(&self) -> Result<bool, GitError> {
+        const THERE_IS: i32 = 1;
+        match self.git.plumbing(&self.paths.workspace, None, &["diff", "--cached", "--quiet"]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(THERE_IS) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A clean tree may still hold commits that the agent made itself: they go with the container unless they are pushed.

@@ -4,6 +4,7 @@ use super::*;
 use crate::program;
 use crate::session::git::GitUrl;
 use crate::session::redact::Redactor;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -107,7 +108,7 @@ async fn what_is_not_to_be_committed_is_skipped_and_that_is_a_success() {
 #[tokio::test]
 async fn hooks_that_refuse_or_hang_and_a_lock_that_was_left_do_not_cost_the_work() {
     let mut stage = Stage::new();
-    stage.git.local_timeout = Duration::from_secs(5);
+    stage.git.local_timeout = Duration::from_secs(10);
     for (name, hook) in [("refuses", "exit 1"), ("hangs", "sleep 600")] {
         stage.hook(hook);
         stage.run(&format!("echo {name} > {name}; touch .git/index.lock"));
@@ -116,6 +117,38 @@ async fn hooks_that_refuse_or_hang_and_a_lock_that_was_left_do_not_cost_the_work
         assert_eq!(stage.run(&format!("git show HEAD:{name}")), name);
     }
     assert_eq!(stage.remote("topic"), "Do it\nDo it\none");
+}
+
+#[tokio::test]
+async fn a_repository_inside_is_named_and_keeps_nothing_else_out() {
+    let stage = Stage::new();
+    stage.run("git init --quiet nested; git clone --quiet . 'a clone'; git clone --quiet . sub; echo two > two");
+    stage.run("git config --file .gitmodules submodule.sub.path sub");
+    let completed = stage.commit(None).await;
+    let left_out = "; left out, as repositories of their own or unreadable: nested, a clone";
+    assert_eq!(completed.message, format!("Changes committed and pushed{left_out}"));
+    assert_eq!(stage.run("git ls-tree --name-only HEAD"), ".gitmodules\nfile\nsub\ntwo");
+    let completed = stage.commit(None).await;
+    assert_eq!(completed.message, format!("Skipped: nothing to commit{left_out}"));
+    assert_eq!((completed.success, completed.skipped), (true, Some(true)));
+}
+
+#[tokio::test]
+async fn a_lock_that_git_cannot_get_past_is_no_file_left_out() {
+    let stage = Stage::new();
+    stage.run("echo two > two; mkdir .git/index.lock");
+    let completed = stage.commit(None).await;
+    assert!(!completed.success && completed.message.starts_with("Auto-commit failed: "), "{completed:?}");
+}
+
+#[tokio::test]
+async fn a_repository_without_commits_gets_its_first() {
+    let stage = Stage::new();
+    stage.run("git checkout --quiet --orphan first && git rm --quiet -r --cached . && rm file");
+    assert_eq!(stage.commit(None).await.message, "Skipped: nothing to commit");
+    stage.run("echo two > two");
+    assert_eq!(stage.commit(None).await.message, "Changes committed and pushed");
+    assert_eq!(stage.remote("first"), "Do it");
 }
 
 #[tokio::test]

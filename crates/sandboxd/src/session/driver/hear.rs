@@ -15,6 +15,7 @@ use sandbox_core::gap::Gap;
 use sandbox_core::ingest;
 use sandbox_core::job;
 use sandbox_core::job::JobId;
+use sandbox_core::overtaken::Overtaken;
 use sandbox_core::turn;
 use serde_json::json;
 
@@ -60,6 +61,11 @@ impl Driver {
                 if let Some(gap) = self.run.as_mut().and_then(|run| run.gap.as_mut()) {
                     gap.hear(&self.limits, &event);
                 }
+                if let Some(run) = &mut self.run
+                    && let Some(snapshot) = &mut run.snapshot
+                {
+                    snapshot.hear(&self.limits, run.client.session(), &event);
+                }
                 self.link(ingest::Input::Agent(&event));
                 self.turn(turn::Input::Agent(&event));
             }
@@ -67,6 +73,33 @@ impl Driver {
                 let fields = json!({ "sessionId": self.session, "error": error.to_string() });
                 log::warn("session", "agent_event_unreadable", fields);
             }
+        }
+    }
+
+    /// Asks the agent server for what a viewer that comes late has to know. Who asks meanwhile is answered by the same. Comes back to
+    /// `snapshot_taken`.
+    pub(super) fn take_snapshot(&mut self, id: JobId) {
+        match self.run_of(id) {
+            Some(run) if run.snapshot.is_none() => run.snapshot = Some(Overtaken::default()),
+            _ => return,
+        }
+        self.call(id, move |client, _| async move {
+            let events = client.snapshot().await;
+            if let Err(error) = &events {
+                log::warn("session", "snapshot_failed", json!({ "error": error.to_string() }));
+            }
+            Done::Snapshot(id, events.ok())
+        });
+    }
+
+    pub(super) fn snapshot_taken(&mut self, job: JobId, events: &[String]) {
+        let Some(overtaken) = self.run_of(job).and_then(|run| run.snapshot.take()) else { return };
+        if self.job.has_said_its_last() {
+            return;
+        }
+        let events = events.iter().filter_map(|payload| AgentEvent::parse(payload).ok());
+        for event in events.filter(|event| overtaken.leaves(event)) {
+            self.link(ingest::Input::Agent(&event));
         }
     }
 

@@ -18,6 +18,7 @@ use crate::session::events::Events;
 use crate::session::git::Git;
 use crate::session::images::Image;
 use crate::session::kilo::client::Client;
+use crate::session::kilo::server::Ender;
 use crate::session::kilo::server::Gone;
 use crate::session::limits;
 use crate::session::link::Link;
@@ -32,7 +33,6 @@ use protocol::id::SessionId;
 use protocol::sandbox::Permissions;
 use protocol::sandbox::TurnPlan;
 use run::Run;
-use sandbox_core::agent::AgentEvent;
 use sandbox_core::event::AutoCommitCompleted;
 use sandbox_core::event::Event;
 use sandbox_core::gap::Answers;
@@ -80,6 +80,8 @@ pub struct Start {
     pub client: Client,
     /// Tells when the agent server has ended.
     pub gone: Gone,
+    /// Ends the agent server.
+    pub ender: Ender,
     /// Who answers the agent's requests for permission.
     pub permissions: Permissions,
     /// Commits and pushes.
@@ -139,7 +141,7 @@ enum Done {
     Prompted(JobId, Result<(), String>),
     Replied,
     /// Events for viewers, not for the turn.
-    Snapshot(JobId, Vec<String>),
+    Snapshot(JobId, Option<Vec<String>>),
     Status(JobId, Option<bool>),
 }
 
@@ -276,6 +278,7 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
+            Done::Aborted(job) if self.may_yet_begin(job) => {}
             Done::Aborted(job) => self.job(job::Input::AgentAborted(job)),
             Done::AutoCommitted(job, completed) => {
                 if self.is_running(job) {
@@ -299,13 +302,9 @@ impl Driver {
                 }
                 self.job(job::Input::PromptFailed { job, message });
             }
-            Done::Snapshot(job, events) if self.is_running(job) => {
-                for event in events.iter().filter_map(|payload| AgentEvent::parse(payload).ok()) {
-                    self.link(ingest::Input::Agent(&event));
-                }
-            }
+            Done::Snapshot(job, events) => self.snapshot_taken(job, events.as_deref().unwrap_or_default()),
             Done::Status(job, Some(busy)) if self.is_running(job) => self.turn(turn::Input::Status { busy }),
-            Done::Replied | Done::Snapshot(..) | Done::Status(..) => {}
+            Done::Replied | Done::Status(..) => {}
         }
     }
 
@@ -342,6 +341,11 @@ impl Driver {
 
     fn is_running(&self, job: JobId) -> bool {
         self.run.as_ref().is_some_and(|run| run.id == job)
+    }
+
+    /// Whether the agent was told to stop before it took the prompt up, and has not done so yet.
+    fn may_yet_begin(&self, job: JobId) -> bool {
+        self.run.as_ref().is_some_and(|run| run.id == job && run.turn.may_yet_begin())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::session::link::Address;
 use crate::session::link::Link;
 use crate::session::link::News;
 use crate::session::prompted;
+use crate::session::staging;
 use crate::session::workspace;
 use protocol::ingest::Command as ObjectCommand;
 use sandbox_core::event::Event;
@@ -41,16 +42,7 @@ impl Driver {
         match output {
             job::Output::AbortAgent(id) => {
                 self.turn(turn::Input::Stopping);
-                self.call(id, move |client, _| async move {
-                    let aborted = async {
-                        client.abort().await?;
-                        client.withdraw_requests().await
-                    };
-                    if let Err(error) = aborted.await {
-                        log::warn("session", "abort_failed", json!({ "error": error.to_string() }));
-                    }
-                    Done::Aborted(id)
-                });
+                self.abort_agent(id);
             }
             job::Output::Accepted(id) => self.begin(id),
             job::Output::CancelTasks(id) => {
@@ -69,7 +61,11 @@ impl Driver {
             job::Output::Ended { job, end } => self.end(job, &end),
             job::Output::FinishIngest(id) => {
                 let paths = self.paths.clone();
-                if let Some(link) = self.run_of(id).and_then(|run| run.link.as_mut()) {
+                let run = self.run_of(id);
+                if let Some(run) = &run {
+                    run.end_agent_that_may_yet_begin();
+                }
+                if let Some(link) = run.and_then(|run| run.link.as_mut()) {
                     let news = link.say_no_more(&paths);
                     self.todo.extend(news.into_iter().map(Todo::News));
                 }
@@ -108,6 +104,7 @@ impl Driver {
     fn do_turn(&mut self, output: turn::Output) {
         let Some(id) = self.run.as_ref().map(|run| run.id) else { return };
         match output {
+            turn::Output::AbortAgain => self.abort_agent(id),
             turn::Output::AskStatus => {
                 self.call(id, move |client, _| async move { Done::Status(id, client.is_busy().await.ok()) });
             }
@@ -132,17 +129,7 @@ impl Driver {
         let Some(id) = self.run.as_ref().map(|run| run.id) else { return };
         match news {
             News::Command(ObjectCommand::Kill { .. }) => self.job(job::Input::Kill),
-            News::Command(ObjectCommand::RequestSnapshot) => {
-                self.call(id, move |client, _| async move {
-                    match client.snapshot().await {
-                        Ok(events) => Done::Snapshot(id, events),
-                        Err(error) => {
-                            log::warn("session", "snapshot_failed", json!({ "error": error.to_string() }));
-                            Done::Replied
-                        }
-                    }
-                });
-            }
+            News::Command(ObjectCommand::RequestSnapshot) => self.take_snapshot(id),
             // The machine answers the others itself.
             News::Command(_) => {}
             News::Drained => self.job(job::Input::IngestDrained(id)),
@@ -155,6 +142,8 @@ impl Driver {
         let Some(start) = self.starting.take() else { return };
         let fields = json!({ "sessionId": self.session, "executionId": start.plan.execution_id });
         log::info("session", "turn_started", fields);
+        // An interrupt kills an auto-commit in the middle, and the agent is at rest until it has the prompt.
+        staging::unlock(&self.paths.workspace);
         self.run = Some(Run::new(id, *start, &self.limits));
     }
 
@@ -171,6 +160,19 @@ impl Driver {
         run.link = Some(Link::new(&limits, address, paths.spool(&run.plan.execution_id)));
         run.subscribe(&limits);
         self.link(ingest::Input::Open);
+    }
+
+    fn abort_agent(&mut self, id: JobId) {
+        self.call(id, move |client, _| async move {
+            let aborted = async {
+                client.abort().await?;
+                client.withdraw_requests().await
+            };
+            if let Err(error) = aborted.await {
+                log::warn("session", "abort_failed", json!({ "error": error.to_string() }));
+            }
+            Done::Aborted(id)
+        });
     }
 
     fn prompt(&mut self, id: JobId) {
@@ -217,6 +219,7 @@ impl Driver {
             return;
         }
         let Some(mut run) = self.run.take() else { return };
+        run.end_agent_that_may_yet_begin();
         let (paths, execution) = (self.paths.clone(), run.plan.execution_id.clone());
         let fields = json!({ "sessionId": self.session, "executionId": execution, "end": name_of(end) });
         log::info("session", "turn_ended", fields);

@@ -8,6 +8,7 @@ use crate::session::events::Events;
 use crate::session::git::Git;
 use crate::session::images::Image;
 use crate::session::kilo::client::Client;
+use crate::session::kilo::server::Ender;
 use crate::session::kilo::server::Gone;
 use crate::session::link::Link;
 use protocol::id::BranchName;
@@ -16,6 +17,7 @@ use sandbox_core::gap::Gap;
 use sandbox_core::job::JobEnd;
 use sandbox_core::job::JobId;
 use sandbox_core::limits::Limits;
+use sandbox_core::overtaken::Overtaken;
 use sandbox_core::turn::Turn;
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
@@ -32,6 +34,7 @@ pub(super) struct Run {
     pub(super) accepted: Option<oneshot::Sender<Result<(), WorkError>>>,
     /// None once it was seen.
     pub(super) gone: Option<Gone>,
+    pub(super) ender: Ender,
     pub(super) turn: Turn,
     pub(super) link: Option<Link>,
     pub(super) events: Option<Events>,
@@ -41,6 +44,8 @@ pub(super) struct Run {
     pub(super) heard_before: bool,
     /// What the stream says while the agent server is asked what a gap in it held.
     pub(super) gap: Option<Gap>,
+    /// What the stream says while the agent server is asked on a viewer's behalf.
+    pub(super) snapshot: Option<Overtaken>,
     /// Counts the subscriptions: an answer about an older one's gap is of no use.
     pub(super) subscriptions: u64,
     /// When the prompt was sent, in milliseconds since 1970.
@@ -64,11 +69,13 @@ impl Run {
             requested_branch: start.requested_branch,
             accepted: Some(start.accepted),
             gone: Some(start.gone),
+            ender: start.ender,
             link: None,
             events: None,
             open: false,
             heard_before: false,
             gap: None,
+            snapshot: None,
             subscriptions: 0,
             prompted_at: now_ms(),
             resubscribe_at: None,
@@ -83,6 +90,14 @@ impl Run {
         self.subscriptions = self.subscriptions.saturating_add(1);
         self.resubscribe_at = None;
         self.events = Some(Events::subscribe(self.client.clone(), limits));
+    }
+
+    /// Nobody will listen to the agent any more: one that may yet take up the prompt that was taken back must not outlive this. The next turn
+    /// starts another.
+    pub(super) fn end_agent_that_may_yet_begin(&self) {
+        if self.turn.may_yet_begin() {
+            self.ender.end();
+        }
     }
 
     /// Tells whoever asked for it whether the agent took the prompt. Only the first answer counts.

@@ -152,12 +152,14 @@ impl Client {
 
     /// What a viewer that comes late has to know, as events: the session's status, and what waits for an answer.
     pub async fn snapshot(&self) -> Result<Vec<String>, CallError> {
-        let status = self.status().await?.unwrap_or_else(|| json!({ "type": "idle" }));
-        let mut events = vec![event("session.status", json!({ "sessionID": self.session, "status": status }))];
+        let mut events = Vec::new();
         for (path, name) in [("question", "question.asked"), ("permission", "permission.asked")] {
             let waiting: Vec<Value> = self.ask(path).await?;
             events.extend(waiting.into_iter().map(|properties| event(name, properties)));
         }
+        // Last: it changes most often.
+        let status = self.status().await?.unwrap_or_else(|| json!({ "type": "idle" }));
+        events.push(event("session.status", json!({ "sessionID": self.session, "status": status })));
         Ok(events)
     }
 

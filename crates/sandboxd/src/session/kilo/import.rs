@@ -12,6 +12,7 @@ use protocol::id::KiloSessionId;
 use serde_json::Value;
 use serde_json::json;
 use std::fs;
+use std::io;
 use std::path::Path;
 use tokio::process::Command;
 
@@ -72,6 +73,14 @@ pub fn is_imported(paths: &SessionPaths, session: &KiloSessionId) -> bool {
 /// Remembers what [`is_imported`] is asked.
 pub fn remember(paths: &SessionPaths, session: &KiloSessionId) -> Result<(), WorkError> {
     fs::write(paths.imported(), session.as_str()).map_err(WorkError::Workspace)
+}
+
+/// From here on nothing is imported.
+pub fn forget(paths: &SessionPaths) -> Result<(), WorkError> {
+    match fs::remove_file(paths.imported()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(WorkError::Workspace(error)),
+        _ => Ok(()),
+    }
 }
 
 /// The smallest session that `kilo import` takes; it fills in project and directory itself.

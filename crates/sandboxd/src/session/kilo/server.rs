@@ -23,6 +23,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::Weak;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use tokio::io::AsyncRead;
@@ -30,7 +31,6 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Child;
 use tokio::process::Command;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::sync::oneshot;
 use tokio::sync::watch;
 
 /// A request before this line may never be answered (spec/kilo.md 3).
@@ -38,6 +38,19 @@ const LISTENING: &str = "kilo server listening on http://";
 
 /// Tells when an agent server has ended: `None` while it runs, then the reason.
 pub type Gone = watch::Receiver<Option<String>>;
+
+/// Ends an agent server that others own. Says nothing of one that is gone.
+#[derive(Clone, Debug)]
+pub struct Ender(Weak<watch::Sender<bool>>);
+
+impl Ender {
+    /// Ends it, as [`Server::stop`] does, without an abort before it: from now on it serves nobody.
+    pub fn end(&self) {
+        if let Some(stop) = self.0.upgrade() {
+            stop.send_replace(true);
+        }
+    }
+}
 
 /// How to start one.
 pub struct Recipe<'a> {
@@ -80,7 +93,8 @@ impl Server {
 
     /// Whether it runs, with this configuration, for this agent session.
     pub fn serves(&self, environment: &Environment, session: &KiloSessionId) -> bool {
-        self.running.gone.borrow().is_none() && self.environment == *environment && self.client.session() == session
+        let is_up = self.running.gone.borrow().is_none() && !*self.running.stop.borrow();
+        is_up && self.environment == *environment && self.client.session() == session
     }
 
     /// Tells when it has ended.
@@ -88,13 +102,20 @@ impl Server {
         self.running.gone.clone()
     }
 
+    /// Ends it, for one that does not own it.
+    pub fn ender(&self) -> Ender {
+        Ender(Arc::downgrade(&self.running.stop))
+    }
+
     /// Ends it. What it was doing is aborted first: SIGTERM in a turn leaves locks behind that the next start runs into
     /// (spec/kilo.md 6).
     pub async fn stop(self) {
-        if self.running.gone.borrow().is_none()
-            && let Err(error) = self.client.abort().await
-        {
-            log::warn("session", "abort_before_stop_failed", json!({ "error": error.to_string() }));
+        if self.running.gone.borrow().is_none() {
+            let aborted = tokio::time::timeout(limits::ABORT_BEFORE_STOP_TIMEOUT, self.client.abort()).await;
+            let failure = aborted.map_or_else(|late| Some(late.to_string()), |result| Some(result.err()?.to_string()));
+            if let Some(error) = failure {
+                log::warn("session", "abort_before_stop_failed", json!({ "error": error }));
+            }
         }
         self.running.stop().await;
     }
@@ -105,7 +126,8 @@ pub struct Running {
     /// Where it listens on loopback.
     pub port: u16,
     gone: Gone,
-    stop: oneshot::Sender<()>,
+    /// True: it is to end.
+    stop: Arc<watch::Sender<bool>>,
     /// Whether something that it started could not be ended.
     tools_left: Arc<AtomicBool>,
 }
@@ -131,7 +153,7 @@ impl Running {
             }
         };
         let (tell_gone, gone) = watch::channel(None);
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = watch::channel(false);
         let tools_left = Arc::new(AtomicBool::new(false));
         let left = tools_left.clone();
         tokio::spawn(async move {
@@ -140,7 +162,7 @@ impl Running {
             drop(place);
             tell_gone.send_replace(Some(reason));
         });
-        Ok(Self { port, gone, stop, tools_left })
+        Ok(Self { port, gone, stop: Arc::new(stop), tools_left })
     }
 
     /// Tells when it has ended.
@@ -151,7 +173,7 @@ impl Running {
     /// Ends it, and every process that it started. Abort its turns before. False: something is left.
     pub async fn stop(self) -> bool {
         let mut gone = self.gone;
-        let _ = self.stop.send(());
+        self.stop.send_replace(true);
         // The task bounds this: SIGKILL follows SIGTERM.
         let _ = gone.wait_for(Option::is_some).await;
         !self.tools_left.load(Ordering::Relaxed)
@@ -254,11 +276,11 @@ async fn drain(stream: Option<impl AsyncRead + Unpin>, heard: watch::Sender<Begi
 }
 
 /// Waits until it has ended, or is asked to, and ends its tools. Returns how it ended.
-async fn watch_over(mut process: Process, stop: oneshot::Receiver<()>, tools_left: &AtomicBool) -> String {
+async fn watch_over(mut process: Process, mut stop: watch::Receiver<bool>, tools_left: &AtomicBool) -> String {
     let status = tokio::select! {
         status = process.child.wait() => status,
-        asked = stop => {
-            if asked.is_ok()
+        asked = async { stop.wait_for(|asked| *asked).await.is_ok() } => {
+            if asked
                 && let Some(leader) = process.group.leader
             {
                 let _ = kill(leader, Signal::SIGTERM);

@@ -1,8 +1,8 @@
 //! Work in progress outside of this container: what is neither committed nor pushed, as one commit under
 //! `refs/heads/holdfast/wip/<session>` of the remote (design 4).
 //!
-//! * The commit's tree is the working tree, ignored files left out; its parent is `HEAD`, so commits that were never pushed
-//!   go with it. It is made with an index of its own and without hooks: the agent's branch and index stay as they are.
+//! * The commit's tree is the working tree, ignored files and repositories inside left out; its parent is `HEAD`, so commits that were
+//!   never pushed go with it. Where there is no commit yet it has no parent. It is made with an index of its own and without hooks: the agent's branch and index stay as they are.
 //! * A fresh checkout gets it back as it was: unpushed commits on their branch, changed files changed and not committed. If the branch has
 //!   moved on the remote meanwhile, the changes are merged into the newer state where that goes without conflict; else the session goes on from the
 //!   commit that it was on. Nobody finds conflict markers, nothing is lost, and which of these happened is said.
@@ -15,6 +15,7 @@ use super::git::Git;
 use super::git::GitError;
 use super::limits;
 use super::paths::SessionPaths;
+use super::staging;
 use super::workspace;
 use protocol::id::BranchName;
 use protocol::id::SessionId;
@@ -42,8 +43,10 @@ pub enum Saved {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Found {
     commit: String,
-    /// The commit that was checked out.
-    base: String,
+    /// The commit that was checked out; None on a branch without commits.
+    base: Option<String>,
+    /// The ref of the remote that it came from.
+    name: String,
     /// Its branch; None on a detached HEAD.
     pub branch: Option<BranchName>,
 }
@@ -75,16 +78,22 @@ impl Applied {
 /// Saves what is neither committed nor pushed, if there is any.
 pub async fn save(git: &Git, paths: &SessionPaths, session: &SessionId) -> Result<Saved, GitError> {
     let folder = &paths.workspace;
-    let head = git.plumbing(folder, None, &["rev-parse", "--verify", "HEAD"]).await?.first_line();
-    let tree = working_tree(git, paths).await?;
-    let head_tree = git.plumbing(folder, None, &["rev-parse", "HEAD^{tree}"]).await?.first_line();
+    let head = workspace::commit_at(git, folder, "HEAD").await?;
+    let tree = working_tree(git, paths, head.as_deref()).await?;
+    let head_tree: &[&str] = match head {
+        Some(_) => &["rev-parse", "HEAD^{tree}"],
+        // The tree without files.
+        None => &["hash-object", "-t", "tree", "/dev/null"],
+    };
+    let head_tree = git.plumbing(folder, None, head_tree).await?.first_line();
     if tree == head_tree && workspace::unpushed(git, folder).await? == 0 {
         forget(git, paths, session).await?;
         return Ok(Saved::Nothing);
     }
     let branch = workspace::current_branch(git, paths).await.unwrap_or_default();
     let message = format!("Work in progress of {session}\n\n{BRANCH_TRAILER}{branch}\n");
-    let commit = ["commit-tree", &tree, "-p", &head, "-m", &message];
+    let mut commit = vec!["commit-tree", &tree, "-m", &message];
+    commit.extend(head.iter().flat_map(|head| ["-p", head]));
     let commit = git.plumbing(folder, None, &commit).await?.first_line();
     let refspec = format!("{commit}:{}", remote_ref(session));
     git.remote(folder, &["push", "--quiet", "--force", "origin", &refspec], limits::GIT_REMOTE_TIMEOUT).await?;
@@ -114,26 +123,31 @@ pub async fn fetch(git: &Git, folder: &Path, session: &SessionId) -> Result<Opti
     let refspec = format!("+{name}:{FETCHED}");
     git.remote(folder, &["fetch", "--quiet", "origin", &refspec], limits::GIT_REMOTE_TIMEOUT).await?;
     let commit = git.plumbing(folder, None, &["rev-parse", FETCHED]).await?.first_line();
-    let base = git.plumbing(folder, None, &["rev-parse", &format!("{FETCHED}^")]).await?.first_line();
+    let base = workspace::commit_at(git, folder, &format!("{FETCHED}^")).await?;
     let message = git.plumbing(folder, None, &["log", "-1", "--format=%B", FETCHED]).await?.stdout;
     let branch = message.lines().find_map(|line| line.strip_prefix(BRANCH_TRAILER));
-    Ok(Some(Found { commit, base, branch: branch.and_then(|name| BranchName::parse(name).ok()) }))
+    Ok(Some(Found { commit, base, name, branch: branch.and_then(|name| BranchName::parse(name).ok()) }))
 }
 
 /// Applies it to the fresh checkout `folder`, which is on its branch if the remote has that.
 pub async fn apply(git: &Git, paths: &SessionPaths, folder: &Path, found: &Found) -> Result<Applied, GitError> {
-    let head = git.plumbing(folder, None, &["rev-parse", "HEAD"]).await?.first_line();
+    let head = workspace::commit_at(git, folder, "HEAD").await?;
     let is_on = is_on(git, folder, found).await;
-    let (applied, tree) = match is_on && head != found.base {
-        true => onto_another(git, folder, &head, found).await?,
-        false => (Applied::AsItWas, None),
+    let (applied, tree) = match &head {
+        Some(at) if is_on && head != found.base => onto_another(git, folder, at, found).await?,
+        _ => (Applied::AsItWas, None),
     };
     if applied != Applied::Merged && !(is_on && head == found.base) {
         check_out_base(git, folder, found).await?;
     }
     // The files change; then the index goes back, so that they are changed and not committed.
     let tree = tree.unwrap_or_else(|| format!("{}^{{tree}}", found.commit));
-    git.plumbing(folder, None, &["read-tree", "-m", "-u", "HEAD", &tree]).await?;
+    let mut read = vec!["read-tree", "-m", "-u"];
+    if workspace::commit_at(git, folder, "HEAD").await?.is_some() {
+        read.push("HEAD");
+    }
+    read.push(&tree);
+    git.plumbing(folder, None, &read).await?;
     git.plumbing(folder, None, &["reset", "--quiet", "--mixed"]).await?;
     git.plumbing(folder, None, &["update-ref", "-d", FETCHED]).await?;
     mark_pushed(paths);
@@ -147,8 +161,13 @@ async fn onto_another(
     head: &str,
     found: &Found,
 ) -> Result<(Applied, Option<String>), GitError> {
-    complete_history(git, folder).await?;
-    if is_ancestor(git, folder, head, &found.base).await? {
+    complete_history(git, folder, &found.name).await?;
+    let is_before = match &found.base {
+        Some(base) => is_ancestor(git, folder, head, base).await?,
+        // A host may take the first branch that is pushed for its default one, and that was this.
+        None => head == found.commit,
+    };
+    if is_before {
         return Ok((Applied::AsItWas, None));
     }
     let tree = merged(git, folder, head, found).await?;
@@ -162,8 +181,12 @@ async fn is_on(git: &Git, folder: &Path, found: &Found) -> bool {
 }
 
 async fn check_out_base(git: &Git, folder: &Path, found: &Found) -> Result<(), GitError> {
-    let base = found.base.as_str();
     let name = found.branch.as_ref().map(BranchName::as_str).unwrap_or_default();
+    let Some(base) = &found.base else {
+        let own = format!("refs/heads/{name}");
+        git.plumbing(folder, None, &["symbolic-ref", "HEAD", &own]).await?;
+        return git.plumbing(folder, None, &["update-ref", "-d", &own]).await.map(drop);
+    };
     let mut arguments = vec!["checkout", "--quiet", "--force"];
     arguments.extend(if name.is_empty() { vec!["--detach", base] } else { vec!["-B", name, "--no-track", base] });
     git.plumbing(folder, None, &arguments).await.map(drop)
@@ -171,11 +194,15 @@ async fn check_out_base(git: &Git, folder: &Path, found: &Found) -> Result<(), G
 
 /// The tree of both, if they go together; None if they do not, or if the branch has unpushed commits that the remote's new ones are not based on.
 async fn merged(git: &Git, folder: &Path, head: &str, found: &Found) -> Result<Option<String>, GitError> {
-    if !is_ancestor(git, folder, &found.base, head).await? {
+    if let Some(base) = &found.base
+        && !is_ancestor(git, folder, base, head).await?
+    {
         return Ok(None);
     }
     const CONFLICT: i32 = 1;
-    match git.plumbing(folder, None, &["merge-tree", "--write-tree", head, &found.commit]).await {
+    // Without a base there are no commits to put together, but files only.
+    let merge = ["merge-tree", "--write-tree", "--allow-unrelated-histories", head, &found.commit];
+    match git.plumbing(folder, None, &merge).await {
         Ok(finished) => Ok(Some(finished.first_line())),
         Err(error) if error.code() == Some(CONFLICT) => Ok(None),
         Err(error) => Err(error),
@@ -191,24 +218,26 @@ async fn is_ancestor(git: &Git, folder: &Path, old: &str, new: &str) -> Result<b
     }
 }
 
-/// A shallow clone does not know which commit came before which.
-async fn complete_history(git: &Git, folder: &Path) -> Result<(), GitError> {
+/// A shallow clone does not know which commit came before which. This completes what it has, and fetches `name` alone.
+async fn complete_history(git: &Git, folder: &Path, name: &str) -> Result<(), GitError> {
     let shallow = git.plumbing(folder, None, &["rev-parse", "--is-shallow-repository"]).await?;
     if shallow.first_line() == "true" {
-        git.remote(folder, &["fetch", "--quiet", "--unshallow", "origin"], limits::CLONE_TIMEOUT).await?;
+        git.remote(folder, &["fetch", "--quiet", "--unshallow", "origin", name], limits::CLONE_TIMEOUT).await?;
     }
     Ok(())
 }
 
 /// The tree of all files, as they are, but those that are ignored.
-async fn working_tree(git: &Git, paths: &SessionPaths) -> Result<String, GitError> {
+async fn working_tree(git: &Git, paths: &SessionPaths, head: Option<&str>) -> Result<String, GitError> {
     let (folder, index) = (&paths.workspace, paths.wip_index());
     // With what the agent's index knows of its files they need not be read again.
     let _ = fs::remove_file(&index);
-    if fs::copy(folder.join(".git/index"), &index).is_err() {
-        git.plumbing(folder, Some(&index), &["read-tree", "HEAD"]).await?;
+    if fs::copy(folder.join(".git/index"), &index).is_err()
+        && let Some(head) = head
+    {
+        git.plumbing(folder, Some(&index), &["read-tree", head]).await?;
     }
-    git.plumbing(folder, Some(&index), &["add", "-A"]).await?;
+    staging::everything(git, folder, Some(&index)).await?;
     let tree = git.plumbing(folder, Some(&index), &["write-tree"]).await?.first_line();
     let _ = fs::remove_file(&index);
     Ok(tree)

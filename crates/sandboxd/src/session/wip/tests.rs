@@ -37,6 +37,19 @@ impl Stage {
         );
         run(&seed, "echo two > two && git add -A && git commit --quiet -m two");
         run(folder.path(), "git clone --quiet --bare seed remote.git");
+        Self::on(folder, shallow)
+    }
+
+    /// With a remote that has no commit. The session's branch is its own.
+    fn empty(shallow: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        run(folder.path(), "git init --quiet --bare --initial-branch main remote.git");
+        let mut stage = Self::on(folder, shallow);
+        stage.plan.upstream_branch = None;
+        stage
+    }
+
+    fn on(folder: TempDir, shallow: bool) -> Self {
         let session = SessionId::parse("agent_01234567-89ab-cdef-0123-456789abcdef").unwrap();
         let plan = serde_json::from_value(json!({
             "sessionId": session,
@@ -91,8 +104,9 @@ impl Stage {
     /// Somebody pushes to `main`.
     fn push(&self, script: &str) {
         let clone = tempfile::tempdir_in(self.folder.path()).unwrap();
-        let all =
-            format!("git clone --quiet ../remote.git . && {script} && git add -A && git commit --quiet -m theirs");
+        let all = format!(
+            "git clone --quiet ../remote.git . 2>/dev/null && {script} && git add -A && git commit --quiet -m theirs"
+        );
         run(clone.path(), &format!("{all} && git push --quiet origin main"));
     }
 
@@ -247,4 +261,92 @@ async fn the_commits_of_a_pull_request_are_not_the_sessions_own() {
     stage.save(&first).await;
     let second = stage.container().await;
     assert_eq!(second.run("git log -1 --format=%s; git status --porcelain"), "pr\n?? dirty");
+}
+
+#[tokio::test]
+async fn what_is_pushed_to_another_branch_is_no_work_in_progress() {
+    for shallow in [false, true] {
+        let mut stage = Stage::new(shallow);
+        stage.plan.upstream_branch = None;
+        let first = stage.container().await;
+        first.run("git commit --quiet --allow-empty -m own && git push --quiet -u origin HEAD");
+        assert_eq!((stage.save(&first).await, stage.wip()), (Saved::Nothing, String::new()), "shallow: {shallow}");
+        let second = stage.container().await;
+        let upstream = format!("own\norigin/session/{}", stage.session);
+        assert_eq!(second.run("git log -1 --format=%s; git rev-parse --abbrev-ref @{u}"), upstream);
+    }
+}
+
+#[tokio::test]
+async fn a_shallow_clone_that_needs_the_history_fetches_no_other_branch() {
+    let mut stage = Stage::new(true);
+    let first = stage.container().await;
+    first.run("echo dirty > dirty");
+    stage.save(&first).await;
+    stage.push("git branch beside && git push --quiet origin beside && echo theirs > other");
+    let second = stage.container().await;
+    assert_eq!((second.applied, second.run("git log --format=%s")), (Some(Applied::Merged), "theirs\ntwo\none".into()));
+    assert_eq!(second.run("git branch --remotes --list '*beside'"), "");
+}
+
+#[tokio::test]
+async fn a_repository_inside_keeps_nothing_else_out() {
+    let mut stage = Stage::new(false);
+    let first = stage.container().await;
+    first
+        .run("git init --quiet nested; git clone --quiet . cloned; mkdir a; git clone --quiet . a/b; echo x > a/other");
+    let before = first.run("git status --porcelain; sha256sum .git/index");
+    assert!(matches!(stage.save(&first).await, Saved::Pushed { .. }));
+    assert_eq!(first.run("git status --porcelain; sha256sum .git/index"), before);
+    let second = stage.container().await;
+    assert_eq!(second.run("find * -type d -or -type f | sort"), "a\na/other\nfile\ntwo");
+
+    second.run("rm -r a; git init --quiet nested; git clone --quiet . cloned");
+    assert_eq!((stage.save(&second).await, stage.wip()), (Saved::Nothing, String::new()));
+}
+
+#[tokio::test]
+async fn work_in_progress_before_the_first_commit_comes_back() {
+    for shallow in [false, true] {
+        let mut stage = Stage::empty(shallow);
+        let first = stage.container().await;
+        assert_eq!((stage.save(&first).await, stage.wip()), (Saved::Nothing, String::new()), "shallow: {shallow}");
+        first.run("mkdir a && echo x > a/file");
+        stage.save(&first).await;
+        let state =
+            "git symbolic-ref HEAD; git rev-parse --verify --quiet HEAD; git status --porcelain -uall; cat a/file";
+        let as_it_was = format!("refs/heads/session/{}\n?? a/file\nx", stage.session);
+        let second = stage.container().await;
+        assert_eq!(second.applied, Some(Applied::AsItWas), "shallow: {shallow}");
+        assert_eq!(second.run(&format!("set +e; {state}")), as_it_was, "shallow: {shallow}");
+
+        // As a host does that takes the first branch that is pushed for its default one.
+        stage.remote(&format!("git symbolic-ref HEAD {}", stage.wip()));
+        let third = stage.container().await;
+        assert_eq!(third.applied, Some(Applied::AsItWas), "shallow: {shallow}");
+        assert_eq!(third.run(&format!("set +e; {state}")), as_it_was, "shallow: {shallow}");
+        stage.remote("git symbolic-ref HEAD refs/heads/main");
+
+        // Somebody makes the first commit.
+        stage.push("git checkout --quiet -B main && echo theirs > other");
+        let fourth = stage.container().await;
+        assert_eq!(fourth.applied, Some(Applied::Merged), "shallow: {shallow}");
+        assert_eq!(
+            fourth.run("git log --format=%s; git status --porcelain -uall; cat other"),
+            "theirs\n?? a/file\ntheirs"
+        );
+        stage.save(&fourth).await;
+    }
+}
+
+#[tokio::test]
+async fn a_first_commit_of_somebody_else_that_conflicts_is_not_put_under_the_work() {
+    let mut stage = Stage::empty(false);
+    let first = stage.container().await;
+    first.run("echo mine > file");
+    stage.save(&first).await;
+    stage.push("git checkout --quiet -B main && echo theirs > file && touch other");
+    let second = stage.container().await;
+    assert_eq!(second.applied, Some(Applied::Behind));
+    assert_eq!(second.run("cat file; git status --porcelain"), "mine\n?? file");
 }

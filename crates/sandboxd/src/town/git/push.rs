@@ -39,14 +39,23 @@ impl GitManager {
     pub(super) async fn push_exactly(&self, pinned: &Pinned, push: &Push<'_>) -> Result<(), GitFailure> {
         let refspec = format!("{}:{}", push.commit, push.branch.local_ref());
         let arguments = ["push", "--quiet", "--no-verify", pinned.url(), &refspec];
-        let mut pause = PAUSE;
+        let left = || push.until.saturating_duration_since(Instant::now());
+        let (mut pause, mut trouble) = (PAUSE, None);
         loop {
-            let left = push.until.saturating_duration_since(Instant::now());
-            match pinned.remote(&arguments, left.min(self.settings.command_timeout)).await {
+            let mut error = match pinned.remote(&arguments, left().min(self.settings.command_timeout)).await {
                 Ok(_) => break,
-                Err(GitFailure::Git(error)) if error.is_passing() && pause < left => tokio::time::sleep(pause).await,
+                Err(GitFailure::Git(error)) if error.is_passing() => error,
                 Err(error) => return Err(error),
+            };
+            if left().is_zero() {
+                // Cut off by the end: what the remote said before says more.
+                error = trouble.unwrap_or(error);
             }
+            if left() <= pause {
+                return Err(error.into());
+            }
+            trouble = Some(error);
+            tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
         // As a push to `origin` would. The work is safe without it.

@@ -17,14 +17,24 @@ use tokio::net::TcpListener;
 
 const BRANCH: &str = "gt/toast/1";
 
-/// Git's own server of `folder`, behind a gateway that refuses the first `refusals` calls of a push.
-async fn gateway(folder: &Path, refusals: u32) -> (String, Arc<AtomicU32>) {
-    let (folder, refused) = (folder.to_owned(), Arc::new(AtomicU32::new(0)));
-    let count = refused.clone();
+/// How a gateway takes a call.
+enum Mood {
+    Well,
+    Refuses,
+    Hangs,
+}
+
+/// Git's own server of `folder`, behind a gateway whose `mood` depends on how many calls of a push came before.
+async fn gateway(folder: &Path, mood: fn(u32) -> Mood) -> (String, Arc<AtomicU32>) {
+    let (folder, calls) = (folder.to_owned(), Arc::new(AtomicU32::new(0)));
+    let count = calls.clone();
     let router = Router::new().fallback(async move |request: Request| {
-        let pushes = request.uri().to_string().contains("git-receive-pack");
-        if pushes && count.fetch_add(1, Ordering::SeqCst) < refusals {
-            return StatusCode::SERVICE_UNAVAILABLE.into_response();
+        if request.uri().to_string().contains("git-receive-pack") {
+            match mood(count.fetch_add(1, Ordering::SeqCst)) {
+                Mood::Well => {}
+                Mood::Refuses => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+                Mood::Hangs => std::future::pending().await,
+            }
         }
         let (parts, body) = request.into_parts();
         let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
@@ -34,7 +44,7 @@ async fn gateway(folder: &Path, refusals: u32) -> (String, Arc<AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/remote.git", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });
-    (url, refused)
+    (url, calls)
 }
 
 /// One call, as a web server hands it to git (RFC 3875).
@@ -76,25 +86,39 @@ async fn a_remote_that_is_out_of_reach_for_a_while_is_tried_again() {
     let stage = Stage::new();
     let worktree = stage.worktree(BRANCH).await;
     fs::write(worktree.path().join("a"), "a").unwrap();
-    let (url, refused) = gateway(stage.folder.path(), 2).await;
+    let mood = |before| if before < 2 { Mood::Refuses } else { Mood::Well };
+    let (url, calls) = gateway(stage.folder.path(), mood).await;
     let receipt = stage.save_at(&worktree, BRANCH, &stage.repo_at(&url)).await;
     assert_eq!(receipt.outcome, Outcome::Pushed, "{receipt:?}");
     assert_eq!(stage.on_remote(BRANCH, "a").as_deref(), Some("a"));
-    assert!(refused.load(Ordering::SeqCst) > 2);
+    assert!(calls.load(Ordering::SeqCst) > 2);
 }
 
-#[tokio::test]
-async fn a_remote_that_stays_out_of_reach_is_told_in_time_with_the_commit() {
+/// The reason for which the commit is not on such a remote, after ten seconds.
+async fn reason_not_pushed(mood: fn(u32) -> Mood) -> String {
     let stage = Stage::new();
     let worktree = stage.worktree(BRANCH).await;
     fs::write(worktree.path().join("a"), "a").unwrap();
-    let (url, _) = gateway(stage.folder.path(), u32::MAX).await;
+    let (url, _) = gateway(stage.folder.path(), mood).await;
     let (repo, own) = (stage.repo_at(&url), branch(BRANCH));
     let until = Instant::now() + Duration::from_secs(10);
     let save = Save { worktree: &worktree, author: &agent(), remote: Some((&repo, &own)), until };
     let receipt = tokio::time::timeout(Duration::from_secs(60), stage.manager.save(save, Frozen)).await.unwrap();
-    assert!(matches!(&receipt.outcome, Outcome::NotPushed { reason } if reason.contains("503")), "{receipt:?}");
     assert_eq!(git(worktree.path(), &["rev-parse", "HEAD"]).trim(), receipt.commit.unwrap());
+    let Outcome::NotPushed { reason } = receipt.outcome else { panic!("{:?}", receipt.outcome) };
+    reason
+}
+
+#[tokio::test]
+async fn a_remote_that_stays_out_of_reach_is_told_in_time_with_the_commit() {
+    let reason = reason_not_pushed(|_| Mood::Refuses).await;
+    assert!(reason.contains("503"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_last_try_that_is_cut_off_is_told_with_what_the_remote_said_before() {
+    let reason = reason_not_pushed(|before| if before == 0 { Mood::Refuses } else { Mood::Hangs }).await;
+    assert!(reason.contains("503"), "{reason}");
 }
 
 #[tokio::test]
