@@ -121,7 +121,7 @@ export class Turns {
     const of = async () => (await this.replay()).filter(({ executionId }) => executionId === last.executionId);
     // Of an agent that is stopped, the end is said first; what it says of its last words follows. One that was killed says nothing more.
     const isOver = (frame) => kind(frame) === "session.turn.close" || frame.data?.error === "Wrapper restarted";
-    const log = await until("the agent's own turn is over, too", async () => {
+    const log = await until(`the agent's own turn is over, too, after ${JSON.stringify(last)}`, async () => {
       const log = await of();
       return log.some(isOver) && log;
     });

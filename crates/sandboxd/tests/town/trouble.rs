@@ -99,8 +99,8 @@ async fn a_remote_that_is_gone_costs_the_push_and_nothing_else() {
 
 #[tokio::test]
 async fn an_agent_that_cannot_be_frozen_in_time_is_not_saved_and_holds_up_nobody() {
-    // One takes 13 s at least: what its server may take for an abort, and then for its end. The other has seven.
-    let limits = r#"{"sandbox_town":{"draining_idle_ms":50,"drain_wait_ms":300,"drain_freeze_ms":7000}}"#;
+    // One takes 6 s at least: what its server may take for an abort, and then for its end. The other has five.
+    let limits = r#"{"sandbox_town":{"draining_idle_ms":50,"drain_wait_ms":300,"drain_freeze_ms":5000}}"#;
     let mut stage = Stage::with_limits(limits).await;
     stage.start("a", "stubborn\ndeaf\nclinging\ntool a.txt").await;
     stage.start("b", "write b.txt b").await;
