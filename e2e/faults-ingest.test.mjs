@@ -16,10 +16,12 @@ import { Turns, entityKey } from "./turns.mjs";
 const proxy = new Proxy();
 after(() => proxy.stop());
 const player = new Player(join(WORK, "e2e", "faults-ingest-player"));
+// The grace is longer than workerd takes to come back, and shorter than the silence (`transport_ms_max`) after which the agent, which is played and says
+// nothing by itself, would be asked whether its turn is over.
 const it = holdfast("faults-ingest", {}, {
   agent: player.folder,
   front: (port) => proxy.open(port),
-  limits: { session: { disconnect_grace_ms: 15_000 }, sandbox: { batch_ms: 5, reconnect_backoff_ms_min: 10, reconnect_backoff_ms_max: 50 } },
+  limits: { session: { disconnect_grace_ms: 8_000 }, sandbox: { batch_ms: 5, reconnect_backoff_ms_min: 10, reconnect_backoff_ms_max: 50 } },
 });
 const turns = new Turns(it);
 
